@@ -1,0 +1,44 @@
+"""Every bound on what comes from outside, in one place; the unit is the last word of the name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- messages
+MESSAGE_BYTES_MAX: Final = 1 << 20  # unpacked; the packed form is never longer
+MESSAGE_DEPTH_MAX: Final = 16
+MESSAGE_ITEMS_MAX: Final = 200_000  # values in one message, all levels together
+ZSTD_WINDOW_BYTES_MAX: Final = 1 << 22
+
+# --- entries
+HEADER_BYTES_MAX: Final = 16 << 10
+BODY_BYTES_MAX: Final = 64 << 10
+LINKS_MAX: Final = 64  # of `rests`, of `saw`
+TEXT_CHARS_MAX: Final = 4_000
+NAME_CHARS_MAX: Final = 200
+LIST_ITEMS_MAX: Final = 500  # names, tasks, files in one header field
+CASE_ENTRIES_MAX: Final = 4_096  # then: continue in a new case
+TIME_MS_MAX: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+# --- logs and proofs
+SET_ENTRIES_MAX: Final = 1_024  # of one checkpoint's run: paths stay within 10 hashes
+SET_ENTRIES: Final = 500  # what we seal at once
+LOG_SIZE_MAX: Final = 1 << 48
+PROOF_HASHES_MAX: Final = 64
+RANGE_HASHES_MAX: Final = 64
+SETS_PER_PUSH_MAX: Final = 4_096
+
+# --- topology
+NODES_MAX: Final = 100_000
+DEPTH_MAX: Final = 16  # of the tree of nodes
+ITEMS_MAX: Final = 20_000
+RECOVERY_KEYS_MAX: Final = 16
+INVITE_HOURS_MAX: Final = 24 * 365
+
+# --- time
+CLAIM_SLACK_MS: Final = 5 * 60 * 1000  # a claimed time this far outside the receipt window still counts
+OFFLINE_AFTER_MS: Final = 5 * 60 * 1000  # receipted later than this after the claim: shown as entered offline (离线录入)
+
+# --- files that people give us
+INPUT_FILE_BYTES_MAX: Final = 64 << 20
+INPUT_LINE_BYTES_MAX: Final = 1 << 20
