@@ -1,0 +1,178 @@
+"""What people read, in Chinese first and in English: one catalogue, one function.
+
+    t("safety.parent")                     → 上级已收妥
+    t("age.minutes", "en", count=5)        → 5 minutes
+
+A key is what a text is about, dotted. Values stand in braces and are the same in both languages. Error codes of
+`protocol.errors` have a text each (`error.<code>`); the sentence that names what exactly is wrong comes with the error.
+Tests check that both languages are complete and that every key used in the code exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+LANGUAGES: Final = ("zh", "en")
+VARIABLE: Final = "TONGBAN_LANG"
+
+Pair = tuple[str, str]
+
+TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
+    {
+        # --- states of a case, as everybody sees them
+        "state.received": ("已收件", "received"),
+        "state.noticed": ("待补正", "waiting for materials"),
+        "state.accepted": ("已受理", "accepted"),
+        "state.handling": ("办理中", "being handled"),
+        "state.suspended": ("暂停计时", "suspended"),
+        "state.decided": ("已决定", "decided"),
+        "state.finished": ("已办结", "finished"),
+        "state.refused": ("不予受理", "not accepted"),
+        "state.withdrawn": ("已撤回", "withdrawn"),
+        "state.revoked": ("已撤销", "revoked"),
+        # --- what an entry came to
+        "effect.applied": ("有效", "applied"),
+        "effect.void": ("无效力", "no effect"),
+        "effect.late": ("迟到，未采用", "late, not chosen"),
+        "effect.waiting": ("等待前序资料", "waiting for what comes before"),
+        # --- outcomes
+        "result.grant": ("准予", "granted"),
+        "result.partial": ("部分准予", "granted in part"),
+        "result.deny": ("不予批准", "denied"),
+        "result.pass": ("通过", "passed"),
+        "result.fail": ("未通过", "failed"),
+        # --- steps, by command name
+        "step.open": ("收件", "taken in"),
+        "step.accept": ("受理", "accepted"),
+        "step.refuse": ("不予受理", "refused"),
+        "step.notice": ("一次性告知", "told what is missing"),
+        "step.supplement": ("补交材料", "materials handed in"),
+        "step.suspend": ("暂停", "suspended"),
+        "step.resume": ("恢复", "resumed"),
+        "step.extend": ("延期", "extended"),
+        "step.dispatch": ("分派", "given to departments"),
+        "step.task": ("部门意见", "department's result"),
+        "step.decide": ("决定", "decided"),
+        "step.finish": ("办结", "finished"),
+        "step.revoke": ("撤销", "revoked"),
+        "step.withdraw": ("申请撤回", "withdrawn"),
+        "step.offer": ("移交", "offered"),
+        "step.take": ("接收", "taken over"),
+        "step.return": ("退回", "given back"),
+        "step.reclaim": ("上级收回", "reclaimed"),
+        "step.adopt": ("追认", "adopted"),
+        "step.note": ("备注", "note"),
+        "step.deliver": ("送达", "delivered"),
+        "step.correct": ("更正", "corrected"),
+        "step.time": ("时间认定", "time set by a hub"),
+        "mark.offline": ("离线录入", "entered offline"),
+        "mark.afterwards": ("补录", "recorded afterwards"),
+        "mark.provisional": ("暂定", "provisional"),
+        "mark.delivered": ("已送达", "delivered"),
+        # --- safety levels: say the strongest true one
+        "safety.here": ("已保存在本机", "saved on this machine"),
+        "safety.parent": ("上级已收妥", "the parent has it"),
+        "safety.second": ("上级和再上一级都已收妥", "a second machine above has it"),
+        "safety.parent_until": ("{time} 以前录入的，{name}已收妥", "{name} has all that was entered before {time}"),
+        "safety.pending": ("还有 {count} 条待上报，本机已保存", "{count} still to be sent, saved here"),
+        # --- ages
+        "age.never": ("从未", "never"),
+        "age.now": ("刚刚", "just now"),
+        "age.minutes": ("{count} 分钟前", "{count} minutes ago"),
+        "age.hours": ("{count} 小时前", "{count} hours ago"),
+        "age.days": ("{count} 天前", "{count} days ago"),
+        # --- the running node
+        "run.ready": ("{name} 已启动：{url}", "{name} is running: {url}"),
+        "run.stopping": ("正在停止，请稍候", "stopping, please wait"),
+        "run.stopped": ("已停止，数据已保存", "stopped, everything is saved"),
+        "link.up": ("已连接上级", "connected to the parent"),
+        "link.down": ("上级连不上；照常受理，恢复后自动上报", "the parent is away; go on, it is sent later"),
+        "rules.stale": ("事项和权限已 {age} 未更新", "rules were last refreshed {age}"),
+        # --- setting up
+        "init.done": ("已建立网络 {network}，根节点 {node}", "network {network} is made, its root is {node}"),
+        "init.recovery": (
+            "恢复密钥只显示这一次，不存盘。请抄写两份，分开存放：",
+            "This recovery key is shown once and kept on no disk. Write it down twice and keep the copies apart:",
+        ),
+        "invite.done": (
+            "请在新机器上运行（{expires} 前有效）：",
+            "Run this on the new machine (valid until {expires}):",
+        ),
+        "join.done": ("{node} 已加入，上级为 {parent}", "{node} has joined, its parent is {parent}"),
+        "join.waiting": (
+            "密钥已备好，上级暂时连不上；稍后再运行同一命令",
+            "keys are ready, the parent is away; run this again",
+        ),
+        "sync.done": ("已上报 {acked} 条，已接收 {pulled} 条", "{acked} acknowledged, {pulled} received"),
+        "case.done": ("{number}：{step}，{safety}", "{number}: {step}, {safety}"),
+        "verify.good": ("核验 {entries} 条记录，没有问题", "{entries} entries checked, no problem"),
+        "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
+        "rebuild.same": ("重建 {count} 件，与原有一致", "{count} cases rebuilt, the same as before"),
+        "rebuild.different": ("重建后有 {count} 件与原有不同", "{count} cases differ after the rebuild"),
+        # --- column heads
+        "head.number": ("办件编号", "number"),
+        "head.item": ("事项", "item"),
+        "head.applicant": ("申请人", "applicant"),
+        "head.state": ("状态", "state"),
+        "head.holder": ("现办单位", "holder"),
+        "head.due": ("承诺时限", "due"),
+        "head.time": ("时间", "time"),
+        "head.step": ("环节", "step"),
+        "head.node": ("单位", "office"),
+        "head.officer": ("经办人", "officer"),
+        "head.effect": ("效力", "effect"),
+        "head.reason": ("说明", "reason"),
+        "head.name": ("名称", "name"),
+        "head.lag": ("落后", "behind"),
+        "head.contact": ("最近联系", "last contact"),
+        # --- failures, by error code
+        "error.error": ("程序出错", "the program failed"),
+        "error.peer": ("对方发来的内容有误", "what the other side sent is wrong"),
+        "error.decode": ("数据格式不对或不完整", "not the bytes of this format"),
+        "error.limit": ("超出允许的大小或数量", "over a limit"),
+        "error.signature": ("签名缺失或不符", "signature missing or wrong"),
+        "error.unknown_signer": ("未知的签名单位", "unknown signer"),
+        "error.not_permitted": ("无此权限", "not permitted"),
+        "error.proof": ("存证校验不符", "a proof does not fit"),
+        "error.gap": ("前面的记录尚缺", "entries before these are missing"),
+        "error.version": ("程序版本不相容", "no protocol version in common"),
+        "error.wrong_network": ("不属于本网络", "of another network"),
+        "error.session": ("会话已结束", "the session is over"),
+        "error.join_refused": ("加入码无效、已用或过期", "joining code not valid, used or expired"),
+        "error.rollback": ("警报：对方的记录比签名时少", "alarm: a peer shows less than it signed"),
+        "error.fork": ("警报：同一位置有两份签名记录", "alarm: two signed histories under one index"),
+        "error.refused": ("现在不能这样办", "this cannot be done now"),
+        "error.not_found": ("没有找到", "not found"),
+        "error.transition": ("当前状态或持有单位不允许", "state or holder does not allow this"),
+        "error.conflict": ("刚有人改动过，请重看后再办", "somebody wrote to it meanwhile; look again"),
+        "error.link": ("网络不通，稍后自动重试", "the network does not answer; it is tried again"),
+        "error.overloaded": ("上级繁忙，稍后自动重试", "the hub is busy; it is tried again"),
+        "error.store": ("磁盘或数据目录有问题", "the disk or the folder refuses"),
+        "error.store_busy": ("本机已有程序在使用该数据目录", "another process uses this folder"),
+        "error.input": ("文件、设置或参数有误", "a file, setting or option is wrong"),
+        "data.safe": ("已保存的数据没有受影响。", "Everything that was saved is safe."),
+        "data.unsafe": ("请勿继续操作，立即联系管理员。", "Stop working here and call the administrator at once."),
+    }
+)
+
+
+def t(key: str, lang: str = "zh", /, **values: object) -> str:
+    """Return the text of a key.
+
+    Args:
+        key: of `TEXTS`.
+        lang: "zh" or "en"; any other language reads Chinese.
+        **values: for the braces of the text.
+
+    Raises:
+        KeyError: no such key, or a value is missing: a mistake in the program.
+    """
+    chinese, english = TEXTS[key]
+    return (english if lang == "en" else chinese).format_map(values)
+
+
+def language(environ: Mapping[str, str]) -> str:
+    """Return the language that the user asked for with `TONGBAN_LANG`; Chinese unless it begins with "en"."""
+    return "en" if environ.get(VARIABLE, "").strip().lower().startswith("en") else "zh"
