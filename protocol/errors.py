@@ -23,9 +23,15 @@
     ├── StoreError           the disk's or the folder's fault
     │   └── StoreBusy            another process has the folder
     └── InputError           a file, setting or option that the user gave is wrong
+        └── InputProblems        several such faults of one file, each with its place
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class TongbanError(Exception):
@@ -237,3 +243,33 @@ class InputError(TongbanError):
     code = "input"
     http_status = 400
     exit_code = 2
+
+
+class InputProblems(InputError):
+    """A file has one or more faults; `problems` lists each with line or item, and field.
+
+    Args:
+        where: the file, as the user named it.
+        problems: one sentence each, without the file's name; at least one.
+    """
+
+    default_hint = "Correct these places, then give the command again; nothing was changed."
+    shown_max = 20
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__(self._joined())
+
+    def _joined(self) -> str:
+        """Return one line for one fault, else a count and one line each, the first `shown_max` of them."""
+        if len(self.problems) == 1:
+            return f"{self.where}: {self.problems[0]}"
+        lines = [f"{self.where}: {len(self.problems)} problems", *self.problems[: self.shown_max]]
+        if len(self.problems) > self.shown_max:
+            lines.append(f"… and {len(self.problems) - self.shown_max} more")
+        return "\n  ".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the form of `InputError` with the list of faults added."""
+        return {**super().as_dict(), "problems": list(self.problems)}

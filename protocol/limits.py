@@ -42,3 +42,15 @@ OFFLINE_AFTER_MS: Final = 5 * 60 * 1000  # receipted later than this after the c
 # --- files that people give us
 INPUT_FILE_BYTES_MAX: Final = 64 << 20
 INPUT_LINE_BYTES_MAX: Final = 1 << 20
+INPUT_PROBLEMS_MAX: Final = 200  # named in one report
+DIVISIONS_MAX: Final = 1_000_000  # rows of a division file; the whole country has 664,924
+CALENDAR_DAYS_MAX: Final = 4_000  # dates in one calendar
+WORKING_DAYS_MAX: Final = 5_000  # of a limit or an extension: about twenty years
+STAGES_MAX: Final = 50  # of a catalogue item
+PATTERNS_MAX: Final = 500  # of `receive`, of `decide`
+
+# --- cases
+CASE_PARTIES_MAX: Final = 256
+CASE_STAGES_MAX: Final = 64  # dispatches on one line
+CASE_SPANS_MAX: Final = 64  # suspensions, and notices answered by material, on one line
+CASE_FRESH_MAX: Final = 128  # side entries and the names they carry, kept in a context for the next step
