@@ -106,7 +106,7 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
             "keys are ready, the parent is away; run this again",
         ),
         "sync.done": ("已上报 {acked} 条，已接收 {pulled} 条", "{acked} acknowledged, {pulled} received"),
-        "case.done": ("{number}：{step}，{safety}", "{number}: {step}, {safety}"),
+        "case.done": ("办件 {number}：{step}，{safety}", "{number}: {step}, {safety}"),
         "verify.good": ("核验 {entries} 条记录，没有问题", "{entries} entries checked, no problem"),
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
         "rebuild.same": ("重建 {count} 件，与原有一致", "{count} cases rebuilt, the same as before"),

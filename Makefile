@@ -1,0 +1,58 @@
+# `make demo` and `make test` do all set-up on a fresh clone; nothing else has to be typed first.
+#   make demo    a city, two districts, departments, townships and stations on this machine, at work (DEMO="--seed 7 --keep")
+#   make test    all checks: lint, types, import rules, tests
+#   make bench   the speed table       make lint   the checks without the tests
+#   make vectors the test vectors anew make lock   the dependency locks anew (asks the package index)
+
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO ?=
+TESTS ?=
+
+.PHONY: demo test lint bench vectors lock clean
+.DELETE_ON_ERROR:
+
+demo: $(RUN)
+	$(BIN)/tongban demo $(DEMO)
+
+test: lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict protocol node hub
+	$(BIN)/lint-imports
+
+bench: $(DEV)
+	$(BIN)/python -m bench
+
+vectors: $(DEV)
+	$(BIN)/python -m tests.vectors.generate
+
+lock: $(DEV)
+	$(BIN)/python tools/lock.py
+
+clean:
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Tongban needs Python 3.11 or newer; found: $$($(PYTHON) --version 2>&1). Name another one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
