@@ -3,6 +3,7 @@
 #   make test    all checks: lint, types, import rules, tests
 #   make bench   the speed table       make lint   the checks without the tests
 #   make vectors the test vectors anew make lock   the dependency locks anew (asks the package index)
+#   make tables  README's tables anew  make clean  everything that was made
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO ?=
 TESTS ?=
 
-.PHONY: demo test lint bench vectors lock clean
+.PHONY: demo test lint bench vectors lock tables clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN)
@@ -36,6 +37,9 @@ bench: $(DEV)
 
 vectors: $(DEV)
 	$(BIN)/python -m tests.vectors.generate
+
+tables: $(DEV)
+	$(BIN)/python -m tools.tables
 
 lock: $(DEV)
 	$(BIN)/python tools/lock.py

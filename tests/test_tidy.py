@@ -65,6 +65,34 @@ RAW_CALLS: Final = {
     "print": "",
     "add_signal_handler": "",
 }
+# Names that Windows lacks, or that do something else there (os.kill ends a process whatever the signal).
+UNIX_ONLY: Final = {
+    *(
+        "SIGKILL",
+        "SIGSTOP",
+        "SIGCONT",
+        "SIGHUP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "setitimer",
+        "pthread_kill",
+    ),
+    *(
+        "fork",
+        "killpg",
+        "setsid",
+        "getuid",
+        "geteuid",
+        "chown",
+        "mkfifo",
+        "statvfs",
+        "sched_setaffinity",
+        "O_DIRECTORY",
+    ),
+    *("AF_UNIX", "open_unix_connection", "start_unix_server", "preexec_fn", "os.kill"),
+}
 # Modules whose tests stand elsewhere, and where.
 TESTED_ELSEWHERE: Final = {
     "protocol/errors.py": "tests/test_docs.py compares codes, statuses and exits with the documented ones",
@@ -142,6 +170,24 @@ def test_raw_calls_stay_behind_ports() -> None:
             for name, call in sources.calls(source)
             for raw in RAW_CALLS
             if (name == raw or name.endswith("." + raw)) and source.path != RAW_CALLS[raw]
+        ]
+    )
+
+
+def test_nothing_needs_unix() -> None:
+    """Village PCs run Windows as well as Linux."""
+    report(
+        [
+            f"{source.at(node)}: {sources.dotted(node)} is not on Windows"
+            for source in sources.read(*PACKAGES)
+            for node in source.nodes(ast.Attribute, ast.Name)
+            if sources.dotted(node) in UNIX_ONLY or sources.dotted(node).rpartition(".")[2] in UNIX_ONLY
+        ]
+        + [
+            f"{source.at(word)}: {word.arg} is not on Windows"
+            for source in sources.read(*PACKAGES)
+            for word in source.nodes(ast.keyword)
+            if isinstance(word, ast.keyword) and word.arg in UNIX_ONLY
         ]
     )
 
@@ -245,8 +291,10 @@ def _opens_text(name: str, call: ast.Call) -> bool:
         return "." in name and not name.startswith("inputs.")  # ours: it looks for the encoding itself
     if last != "open" or name.startswith(("os.", "webbrowser.")):
         return False
-    modes = [*call.args[:2], *(word.value for word in call.keywords if word.arg == "mode")]
+    modes = [*call.args[: 1 if "." in name else 2], *(word.value for word in call.keywords if word.arg == "mode")]
     texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    if "." in name and call.args and not texts:
+        return False  # a method of ours that is called open: a path's takes the mode first
     return not any(re.fullmatch(r"[rwxa+]*b[rwxa+]*", text) for text in texts)
 
 
