@@ -185,14 +185,14 @@ def decompress(data: bytes, *, bytes_max: int) -> bytes:
         plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError) as exc:
         raise DecodeError("A compressed frame is damaged, cut off, or not alone.") from exc
-    if len(plain) != size:
+    if len(plain) != size:  # the library sees to it; nothing after us would notice if it did not
         raise DecodeError("A compressed frame does not hold what it states.")
     return plain
 
 
 def _stated_size(data: bytes, bytes_max: int) -> int:
     """Return the size that a frame states, once its header is found within bounds."""
-    if data[:4] != _ZSTD_MAGIC:
+    if data[:4] != _ZSTD_MAGIC:  # a skippable frame has parameters too
         raise DecodeError("The bytes are not a zstd frame.")
     try:
         frame = zstandard.get_frame_parameters(data)

@@ -109,7 +109,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
 
     Source: RFC 9162, 2.1.3.2.
     """
-    _check_proof((leaf_hash, *proof), size)
+    _check_proof(proof, (leaf_hash, root), size)
     if not 0 <= index < size:
         raise ProofInvalid(f"A proof is for leaf {index} of a tree of {size}.")
     node, last, here = index, size - 1, leaf_hash
@@ -163,11 +163,13 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
 
     Source: RFC 9162, 2.1.4.2.
     """
-    _check_proof((old_root, new_root, *proof), new_size, size_min=0)
+    _check_proof(proof, (old_root, new_root), new_size, size_min=0)
     if not 0 <= old_size <= new_size:
         raise ProofInvalid(f"A tree of {new_size} cannot continue one of {old_size}.")
     if old_size in (0, new_size):
-        _verify_trivial(old_size, old_root, new_root, proof)
+        differ = old_size == new_size and old_root != new_root
+        if proof or differ or (old_size == 0 and old_root != EMPTY_ROOT):
+            raise ProofInvalid("Equal sizes, or a start from nothing, need an empty proof and fitting roots.")
         return
     # A whole old tree is itself the first node; the proof leaves it out.
     nodes = (old_root, *proof) if old_size & (old_size - 1) == 0 else tuple(proof)
@@ -176,12 +178,6 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
         node, last = node >> 1, last >> 1
     if _rebuild(nodes, node, last) != (old_root, new_root):
         raise ProofInvalid("A consistency proof does not lead to both roots.")
-
-
-def _verify_trivial(old_size: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
-    """Check the two cases that need no nodes: from the empty tree, and between equal sizes."""
-    if proof or old_root != (new_root if old_size else EMPTY_ROOT):
-        raise ProofInvalid("Equal sizes, or a start from nothing, need an empty proof and fitting roots.")
 
 
 def _rebuild(nodes: Sequence[bytes], node: int, last: int) -> tuple[bytes, bytes]:
@@ -210,13 +206,13 @@ def _skip_edge(node: int, last: int) -> tuple[int, int]:
     return node, last
 
 
-def _check_proof(hashes: Sequence[bytes], size: int, *, size_min: int = 1) -> None:
-    """Check the shape of what a proof is made of, before any hashing."""
+def _check_proof(proof: Sequence[bytes], ends: tuple[bytes, bytes], size: int, *, size_min: int = 1) -> None:
+    """Check the shape of a proof and of what it joins, before any hashing."""
     if not size_min <= size <= LOG_SIZE_MAX:
         raise ProofInvalid(f"A tree of {size} leaves is out of bounds.")
-    if len(hashes) > PROOF_HASHES_MAX + 2:
+    if len(proof) > PROOF_HASHES_MAX:
         raise ProofInvalid("A proof is too long.")
-    if any(len(node) != HASH_BYTES for node in hashes):
+    if any(len(node) != HASH_BYTES for node in (*ends, *proof)):
         raise ProofInvalid(f"A proof holds something else than hashes of {HASH_BYTES} bytes.")
 
 
