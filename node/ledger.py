@@ -1,0 +1,642 @@
+"""The node's logs: append what we state, accept what others signed, seal what was read back.
+
+Every function with a connection is part of a unit of work (see `node.store.database`). Two ways in, one way on: own
+entries and received ones go through the same `Batch` into cases, search and feeds, in one transaction.
+
+    placed = ledger.append(conn, [draft])            # own entries, unsigned yet
+    signed = ledger.seal(conn)                       # after the commit: re-read, recompute the root, sign
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from node import faults
+from node.projection import Batch, Touched
+from node.store import logs
+from node.store.database import Connection, insert_rows
+from node.store.logs import LogRow
+from protocol import codec, keys, limits, merkle, register
+from protocol.authority import RulesJudge
+from protocol.errors import DecodeError, GapFound, NotPermitted, ProofInvalid, StoreError, UnknownSigner
+from protocol.log import (
+    FORMAT,
+    SCHEME_PLAIN,
+    Bundle,
+    BundleEntry,
+    ChangeSet,
+    Checkpoint,
+    Entry,
+    Header,
+    LogId,
+    Rebuilt,
+    Signed,
+    check_body,
+    decode_body,
+    decode_checkpoint,
+    decode_header,
+    encode_body,
+    encode_header,
+    hash_body,
+    hash_header,
+    rebuild,
+    references,
+    salt_of,
+    shorten,
+    sign_checkpoint,
+    verify_bundle,
+    verify_checkpoint,
+)
+from protocol.register import Fact, Register, Rules
+
+PEAK_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is: its id, its log's incarnation, its signing key and its network."""
+
+    node: str
+    incarnation: bytes
+    key: keys.SigningKey
+    network: bytes
+
+    @property
+    def log(self) -> LogId:
+        """The node's own log."""
+        return LogId(self.node, self.incarnation)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry about to be stated.
+
+    claimed_at: ms since the epoch. salt: the case's; drawn by the caller for an opening, empty outside cases.
+    """
+
+    type: str
+    claimed_at: int
+    fields: Mapping[str, Any]
+    body: Mapping[str, Any] | None = None
+    officer: str | None = None
+    window: str | None = None
+    case: bytes | None = None
+    epoch: int | None = None
+    prev: bytes | None = None
+    rests: tuple[bytes, ...] = ()
+    saw: tuple[bytes, ...] = ()
+    salt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An own entry after it was appended. id: of the entries table."""
+
+    id: int
+    index: int
+    leaf: bytes
+    header: Header
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a unit of work changed, for those who wait: logs that grew, cases that moved, rules that arrived."""
+
+    logs: set[int] = field(default_factory=set)
+    cases: list[Touched] = field(default_factory=list)
+    rules: bool = False
+    fed: set[str] = field(default_factory=set)
+
+    def merge(self, other: Changes) -> None:
+        """Add another unit's changes."""
+        self.logs |= other.logs
+        self.cases += other.cases
+        self.rules |= other.rules
+        self.fed |= other.fed
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """Up to where the own log is signed. Owned by the writer's thread."""
+
+    range: merkle.CompactRange
+    unsaved: list[tuple[Checkpoint, Signed]] = field(default_factory=list)
+
+
+FeedHook = Callable[[Connection, Sequence[Touched], Changes], None]
+
+
+class Ledger:
+    """Own and received logs of one node. One owner: the store's writer."""
+
+    def __init__(self, identity: Identity, rules: Rules) -> None:
+        self.identity = identity
+        self.rules = rules
+        self.judge = RulesJudge(rules)
+        self.feed: FeedHook | None = None  # a hub sets it: who is to be told
+        self._sealed: _Sealed | None = None
+        self._count = 0
+        self._claimed_high = -1
+
+    # --- own entries
+
+    def own_row(self, conn: Connection) -> LogRow:
+        """Return the own log."""
+        row = logs.find_log(conn, self.identity.log)
+        if row is None:
+            raise StoreError("the node's own log is missing", hint="Restore the folder from its backup.", data_safe=False)
+        return row
+
+    def append(self, conn: Connection, drafts: Sequence[Draft], changes: Changes) -> list[Placed]:
+        """State entries in the own log: durable with the surrounding commit, signed afterwards by `seal`.
+
+        Raises:
+            LimitExceeded: a header or body is over its bound.
+        """
+        row = self.own_row(conn)
+        self._save_checkpoints(conn, row)
+        rebuilt = [self._state(conn, row, draft) for draft in drafts]
+        batch = Batch(conn, self.rules, self.judge)
+        ids = self._extend(conn, batch, row, rebuilt, row.receipted)
+        faults.point("ledger.appended")
+        self._finish(conn, batch, changes)
+        changes.logs.add(row.id)
+        placed = [
+            Placed(entry_id, row.size + offset, one.leaf, one.header, one.raw)
+            for offset, (entry_id, one) in enumerate(zip(ids, rebuilt, strict=True))
+            if one.header is not None
+        ]
+        self.note_facts(conn, [(one.id, one.leaf, one.header) for one in placed])
+        return placed
+
+    def _state(self, conn: Connection, row: LogRow, draft: Draft) -> Rebuilt:
+        body = encode_body(draft.body) if draft.body is not None else None
+        reference = (SCHEME_PLAIN, len(body), hash_body(draft.salt, SCHEME_PLAIN, body)) if body is not None else None
+        header = Header(
+            FORMAT,
+            row.suite,
+            self.identity.node,
+            draft.type,
+            draft.officer,
+            draft.window,
+            draft.claimed_at,
+            self.rules.basis if self.rules.registers else None,
+            self._next_count(conn, row, draft.claimed_at),
+            reference,
+            draft.case,
+            draft.epoch,
+            draft.prev,
+            draft.rests,
+            draft.saw,
+            dict(draft.fields),
+        )
+        raw = encode_header(header)
+        decode_header(raw)  # bounds and types hold for our own entries too
+        return Rebuilt(raw, body, hash_header(raw), header, draft.salt or None)
+
+    def _next_count(self, conn: Connection, row: LogRow, claimed_at: int) -> int:
+        """Return a counter that makes two facts of a node differ: it rises whenever the claimed time did not."""
+        if self._claimed_high < 0:
+            last = logs.entry_at(conn, row.id, row.size - 1)
+            header = decode_header(last.raw) if last else None
+            self._count = header.count if header else 0
+            self._claimed_high = limits.TIME_MS_MAX if header else 0
+        if claimed_at > self._claimed_high:
+            self._claimed_high = claimed_at
+        else:
+            self._count += 1
+        return self._count
+
+    def _extend(self, conn: Connection, batch: Batch, row: LogRow, entries: Sequence[Rebuilt], receipted: int) -> list[int]:
+        compact = row.range.append_many([one.leaf for one in entries])
+        ids = batch.add(row, row.size, entries)
+        logs.save_log(conn, row.id, compact, receipted)
+        return ids
+
+    def _finish(self, conn: Connection, batch: Batch, changes: Changes) -> None:
+        touched = batch.finish()
+        changes.cases += touched
+        if self.feed is not None:
+            self.feed(conn, touched, changes)
+
+    # --- sealing: sign only what was re-read
+
+    def seal(self, conn: Connection) -> list[Signed]:
+        """Sign what was appended since the last seal, from the bytes on disk.
+
+        Called outside a transaction, after the commit. A checkpoint lost before it is stored is signed again, equal.
+
+        Raises:
+            StoreError: what is on disk is not what was appended; nothing is signed.
+        """
+        row = self.own_row(conn)
+        sealed = self._sealed or self._resume_seal(conn, row)
+        signed = []
+        while sealed.range.size < row.size:
+            start = sealed.range.size
+            end = min(row.size, start + limits.SET_ENTRIES)
+            leaves = logs.leaves_between(conn, row.id, start, end)
+            after = sealed.range.append_many(leaves)
+            if len(leaves) != end - start or (end == row.size and after.root() != row.root):
+                raise StoreError(
+                    "the log on disk is not what was written", hint="Run `tongban verify`; nothing was signed.", data_safe=False
+                )
+            checkpoint = Checkpoint(
+                FORMAT,
+                row.suite,
+                row.log.node,
+                row.log.incarnation,
+                start,
+                end,
+                after.root(),
+                merkle.root(leaves),
+                self.identity.key.id,
+            )
+            signed.append(sign_checkpoint(checkpoint, self.identity.key, self.identity.network))
+            sealed.unsaved.append((checkpoint, signed[-1]))
+            sealed.range = after
+        return signed
+
+    def _resume_seal(self, conn: Connection, row: LogRow) -> _Sealed:
+        """Find how far the stored checkpoints reach, and the range there."""
+        found = conn.execute("SELECT max(size) FROM checkpoints WHERE log = ?", (row.id,)).fetchone()
+        size = min(found[0] or 0, row.size)
+        compact = merkle.CompactRange(0, ())
+        for start in range(0, size, 10_000):
+            compact = compact.append_many(logs.leaves_between(conn, row.id, start, min(size, start + 10_000)))
+        self._sealed = _Sealed(compact)
+        return self._sealed
+
+    def _save_checkpoints(self, conn: Connection, row: LogRow) -> None:
+        """Store checkpoints signed since the last transaction; losing them costs a second signature."""
+        if self._sealed is None:
+            return
+        for checkpoint, signed in self._sealed.unsaved:
+            logs.save_checkpoint(conn, row.id, checkpoint, signed)
+        self._sealed.unsaved.clear()
+
+    def save_seals(self, conn: Connection) -> None:
+        """Store what `seal` signed, in a transaction of its own."""
+        self._save_checkpoints(conn, self.own_row(conn))
+
+    def bundle_own(self, conn: Connection, index: int) -> Bundle:
+        """Return one own entry as a bundle, sealing first if needed. For receipts: they travel alone in their run."""
+        self.seal(conn)
+        row = self.own_row(conn)
+        found = self._covering(conn, row.id, index)
+        return bundle_of(conn, row.id, found[0], found[1], [index])
+
+    def _covering(self, conn: Connection, log_id: int, index: int) -> tuple[Checkpoint, Signed]:
+        """Return a checkpoint whose run holds an entry; own ones may not be stored yet."""
+        found = logs.checkpoint_covering(conn, log_id, index)
+        if found is not None:
+            return found[1], found[2]
+        if log_id == self.own_row(conn).id:
+            self.seal(conn)
+            for checkpoint, signed in self._sealed.unsaved if self._sealed else ():
+                if checkpoint.start <= index < checkpoint.size:
+                    return checkpoint, signed
+        raise StoreError(f"entry {index} of a log has no checkpoint")
+
+    def bundles(
+        self, conn: Connection, entries: Sequence[tuple[int, int, int]], *, with_bodies: bool = True
+    ) -> list[Bundle]:
+        """Return stored entries as bundles, one a checkpoint. Runs on the writer's connection, as `seal` does.
+
+        Args:
+            entries: (entry id, log id, index).
+        """
+        runs: dict[bytes, tuple[int, Checkpoint, Signed, list[int]]] = {}
+        relayed: dict[int, list[tuple[int, int, bytes]]] = {}
+        for entry_id, log_id, index in entries:
+            path = conn.execute("SELECT checkpoint, path FROM paths WHERE entry = ?", (entry_id,)).fetchone()
+            if path is not None:
+                relayed.setdefault(path[0], []).append((entry_id, index, path[1]))
+                continue
+            checkpoint, signed = self._covering(conn, log_id, index)
+            runs.setdefault(signed.signature, (log_id, checkpoint, signed, []))[3].append(index)
+        found = [bundle_of(conn, log_id, point, signed, members) for log_id, point, signed, members in runs.values()]
+        found += [_relayed(conn, checkpoint_id, members) for checkpoint_id, members in relayed.items()]
+        return found if with_bodies else [_without_bodies(bundle) for bundle in found]
+
+    # --- received change sets: whole logs of our subtree, or our own tail coming back
+
+    def accept_set(self, conn: Connection, batch: Batch, change: ChangeSet, received_at: int) -> Accepted:
+        """Verify a change set and append what is new of it.
+
+        Args:
+            received_at: this hub's receive time; remembered with the log, for legal time.
+
+        Raises:
+            UnknownSigner, SignatureInvalid, DecodeError, ProofInvalid: not authentic; nothing was changed.
+            GapFound: entries before it are missing here.
+        """
+        checkpoint = self._authentic(change.signed)
+        row = logs.find_log(conn, checkpoint.log) or logs.create_log(
+            conn, checkpoint.log, self.public_key(checkpoint), suite=checkpoint.suite
+        )
+        if checkpoint.start > row.size:
+            raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size)
+        known = batch.known(row, references(change.entries, checkpoint.start))
+        entries = rebuild(checkpoint, change.entries, known)
+        if len(entries) != checkpoint.size - checkpoint.start:
+            raise DecodeError("the change set does not hold as many entries as its checkpoint says")
+        leaves = [one.leaf for one in entries]
+        if merkle.root(leaves) != checkpoint.run:
+            raise ProofInvalid("the entries of the change set are not those that its author signed")
+        if differs := self._difference(conn, row, checkpoint, leaves):
+            return self._keep_branch(conn, row, checkpoint, change.signed, entries, differs)
+        if checkpoint.size <= row.size:
+            return Accepted(row, checkpoint, 0, row.receipted)
+        fresh = entries[row.size - checkpoint.start :]
+        compact = row.range.append_many([one.leaf for one in fresh])
+        if compact.root() != checkpoint.root:
+            raise ProofInvalid(f"the log of {checkpoint.node} does not lead on from what is held here")
+        faults.point("ledger.verified")
+        ids = batch.add(row, row.size, fresh)
+        logs.save_log(conn, row.id, compact, max(received_at, row.receipted))
+        logs.save_checkpoint(conn, row.id, checkpoint, change.signed)
+        self.note_facts(conn, [(i, one.leaf, one.header) for i, one in zip(ids, fresh, strict=True) if one.header])
+        return Accepted(row, checkpoint, len(fresh), row.receipted, fresh)
+
+    def _authentic(self, signed: Signed) -> Checkpoint:
+        stated = decode_checkpoint(signed.checkpoint)
+        return verify_checkpoint(signed, self.public_key(stated), self.identity.network)
+
+    def public_key(self, checkpoint: Checkpoint) -> bytes:
+        """Return the key that must have signed; raises UnknownSigner."""
+        record = self.rules.record(checkpoint.node)
+        if record is None:
+            raise UnknownSigner(f"node {checkpoint.node} is not enrolled here")
+        return record.key
+
+    def _difference(self, conn: Connection, row: LogRow, checkpoint: Checkpoint, leaves: list[bytes]) -> int:
+        """Return 1 + the index from which a set differs from what is held, or 0."""
+        held_end = min(row.size, checkpoint.size)
+        if checkpoint.start >= held_end:
+            return 0
+        held = logs.leaves_between(conn, row.id, checkpoint.start, held_end)
+        for offset, (mine, theirs) in enumerate(zip(held, leaves, strict=False)):
+            if mine != theirs:
+                return checkpoint.start + offset + 1
+        return 0
+
+    def _keep_branch(  # noqa: PLR0913, PLR0917
+        self, conn: Connection, row: LogRow, checkpoint: Checkpoint, signed: Signed, entries: list[Rebuilt], differs: int
+    ) -> Accepted:
+        """Keep a second history of one log: both checkpoints as evidence, its entries as a log of their own."""
+        index = differs - 1
+        first = logs.checkpoint_covering(conn, row.id, index)
+        conn.execute(
+            "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+            (
+                row.id,
+                index,
+                codec.encode([first[2].checkpoint, first[2].signature]) if first else b"",
+                codec.encode([signed.checkpoint, signed.signature]),
+                row.receipted,
+            ),
+        )
+        branch = entries[index - checkpoint.start].leaf[:16]
+        rival = logs.find_log(conn, row.log, branch)
+        if rival is None:
+            compact = merkle.CompactRange(0, ()).append_many(logs.leaves_between(conn, row.id, 0, index))
+            rival = logs.create_log(conn, row.log, row.key, branch=branch, suite=row.suite, start=index, compact=compact)
+        fresh = entries[rival.size - checkpoint.start :] if rival.size < checkpoint.size else []
+        compact = rival.range.append_many([one.leaf for one in fresh])
+        if fresh and compact.root() != checkpoint.root:
+            raise ProofInvalid(f"a second history of {checkpoint.node} does not hold together")
+        batch = Batch(conn, self.rules, self.judge)
+        if fresh:
+            batch.add(rival, rival.size, fresh)
+            logs.save_log(conn, rival.id, compact, rival.receipted)
+            logs.save_checkpoint(conn, rival.id, checkpoint, signed)
+            batch.finish()
+        return Accepted(rival, checkpoint, len(fresh), row.receipted, fresh, fork_at=index)
+
+    # --- received bundles: entries of logs that we do not hold whole
+
+    def accept_bundles(self, conn: Connection, batch: Batch, bundles: Iterable[Bundle]) -> list[Sparse]:
+        """Verify bundles and keep their entries with their paths; what is held already only gains its body.
+
+        Raises:
+            UnknownSigner, SignatureInvalid, ProofInvalid, DecodeError: nothing of the unit is kept.
+        """
+        return [one for bundle in bundles for one in self._accept_bundle(conn, batch, bundle)]
+
+    def _accept_bundle(self, conn: Connection, batch: Batch, bundle: Bundle) -> list[Sparse]:
+        stated = decode_checkpoint(bundle.signed.checkpoint)
+        public = self.public_key(stated)
+        checkpoint = verify_bundle(bundle, public, self.identity.network)
+        row = logs.find_log(conn, checkpoint.log) or logs.create_log(conn, checkpoint.log, public, suite=checkpoint.suite)
+        known, fresh = self._split(conn, row, bundle)
+        if not fresh:
+            return known
+        checkpoint_id = logs.save_checkpoint(conn, row.id, checkpoint, bundle.signed)
+        rebuilt = [(entry.index, self._from_bundle(entry)) for entry in fresh]
+        ids = batch.add_places(row, rebuilt)
+        insert_rows(
+            conn,
+            "INSERT INTO paths (entry, checkpoint, path) VALUES",
+            [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)],
+        )
+        self.note_facts(conn, [(i, one.leaf, one.header) for i, (_, one) in zip(ids, rebuilt, strict=True) if one.header])
+        return known + [Sparse(i, row, index, one) for i, (index, one) in zip(ids, rebuilt, strict=True)]
+
+    def _split(self, conn: Connection, row: LogRow, bundle: Bundle) -> tuple[list[Sparse], list[BundleEntry]]:
+        known, fresh = [], []
+        for entry in bundle.entries:
+            held = logs.entry_at(conn, row.id, entry.index)
+            if held is None:
+                fresh.append(entry)
+                continue
+            if held.raw != entry.raw:
+                self._note_fork(conn, row, entry, bundle.signed)
+                continue
+            rebuilt = self._from_bundle(entry)
+            if held.body is None and entry.body is not None:
+                conn.execute("UPDATE entries SET body = ? WHERE id = ?", (entry.body, held.id))
+            known.append(Sparse(held.id, row, entry.index, rebuilt))
+        return known, fresh
+
+    def _note_fork(self, conn: Connection, row: LogRow, entry: BundleEntry, signed: Signed) -> None:
+        first = logs.checkpoint_covering(conn, row.id, entry.index)
+        conn.execute(
+            "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+            (
+                row.id,
+                entry.index,
+                codec.encode([first[2].checkpoint, first[2].signature]) if first else b"",
+                codec.encode([signed.checkpoint, signed.signature]),
+                row.receipted,
+            ),
+        )
+
+    def _from_bundle(self, entry: BundleEntry) -> Rebuilt:
+        leaf = hash_header(entry.raw)
+        try:
+            header = decode_header(entry.raw)
+        except DecodeError:
+            return Rebuilt(entry.raw, entry.body, leaf, None, None)
+        salt = salt_of(entry.body) if header.type == "open" and entry.body is not None else None
+        if entry.body is not None:
+            check_body(header, entry.body, salt if header.type == "open" else b"" if header.case is None else None)
+        return Rebuilt(entry.raw, entry.body, leaf, header, salt)
+
+    # --- rules
+
+    def reload(self, conn: Connection) -> None:
+        """Fold the rules again from the store, after a unit that failed."""
+        rules = Rules()
+        load_rules(conn, rules)
+        self.rules, self.judge = rules, RulesJudge(rules)
+
+    def note_facts(self, conn: Connection, entries: Sequence[tuple[int, bytes, Header]]) -> None:
+        """Remember rule entries: they wait for a register; an enrolment makes its key known at once."""
+        rows = [(entry_id, leaf) for entry_id, leaf, header in entries if header.type in register.RULE_TYPES]
+        if not rows:
+            return
+        insert_rows(conn, "INSERT INTO facts (entry, leaf) VALUES", list(rows), "ON CONFLICT DO NOTHING")
+        for _, leaf, header in entries:
+            if header.type == "node.enrol":
+                self._note_enrolment(conn, Fact(leaf, header))
+
+    def _note_enrolment(self, conn: Connection, enrolment: Fact) -> None:
+        invite = self.find_fact_by_link(conn, enrolment.header.fields.get("invite"))
+        if invite is None:
+            return  # the register will bring both
+        try:
+            self.rules.note_enrolment(invite, enrolment)
+        except (DecodeError, NotPermitted):
+            return  # kept, without effect; the register says why
+
+    def find_fact_by_link(self, conn: Connection, link: object) -> Fact | None:
+        """Return a rule entry by its link."""
+        if not isinstance(link, bytes):
+            return None
+        found = conn.execute(
+            "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf BETWEEN ? AND ?",
+            (link + b"\x00" * 16, link + b"\xff" * 16),
+        ).fetchone()
+        return Fact(found[0], decode_header(found[1]), found[2]) if found else None
+
+    def find_fact(self, conn: Connection, leaf: bytes) -> Fact | None:
+        """Return a rule entry by its leaf hash."""
+        found = conn.execute(
+            "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf = ?", (leaf,)
+        ).fetchone()
+        return Fact(found[0], decode_header(found[1]), found[2]) if found else None
+
+    def take_register(self, conn: Connection, entry_id: int, found: Register) -> None:
+        """Fold a register whose facts are all here, and remember that they are taken in.
+
+        Raises:
+            DecodeError: it does not follow the newest one held, or a fact is missing.
+        """
+        facts = [fact for leaf in found.facts if (fact := self.find_fact(conn, leaf)) is not None]
+        self.rules.take(found, facts)
+        conn.execute("INSERT INTO registers (number, entry) VALUES (?, ?)", (found.number, entry_id))
+        conn.executemany("UPDATE facts SET number = ? WHERE leaf = ?", [(found.number, leaf) for leaf in found.facts])
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a change set.
+
+    added: entries that were new. receipted_before: the hub's receive time of the log before this, ms.
+    fork_at: the index at which it differs from what is held; -1 normally.
+    """
+
+    row: LogRow
+    checkpoint: Checkpoint
+    added: int
+    receipted_before: int
+    entries: Sequence[Rebuilt] = ()
+    fork_at: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """An entry that came in a bundle. id: of the entries table."""
+
+    id: int
+    row: LogRow
+    index: int
+    entry: Rebuilt
+
+
+def bundle_of(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed, indexes: Sequence[int]) -> Bundle:
+    """Make a bundle from a run that is held whole."""
+    leaves = logs.leaves_between(conn, log_id, checkpoint.start, checkpoint.size)
+    paths = merkle.paths(leaves, [index - checkpoint.start for index in indexes])
+    entries = []
+    for index, path in zip(indexes, paths, strict=True):
+        row = logs.entry_at(conn, log_id, index)
+        if row is None:
+            raise StoreError("an entry of a sealed run is missing", data_safe=False)
+        entries.append(BundleEntry(index, row.raw, row.body, tuple(path)))
+    return Bundle(signed, tuple(entries))
+
+
+def _relayed(conn: Connection, checkpoint_id: int, members: Sequence[tuple[int, int, bytes]]) -> Bundle:
+    raw, signature = conn.execute("SELECT raw, signature FROM checkpoints WHERE id = ?", (checkpoint_id,)).fetchone()
+    entries = []
+    for entry_id, index, path in members:
+        row = logs.entry_by_id(conn, entry_id)
+        hashes = tuple(path[begin : begin + PEAK_BYTES] for begin in range(0, len(path), PEAK_BYTES))
+        entries.append(BundleEntry(index, row.raw, row.body, hashes))
+    return Bundle(Signed(raw, signature), tuple(entries))
+
+
+def _without_bodies(bundle: Bundle) -> Bundle:
+    return Bundle(bundle.signed, tuple(BundleEntry(one.index, one.raw, None, one.path) for one in bundle.entries))
+
+
+def change_set(conn: Connection, row: LogRow, signed: Signed, checkpoint: Checkpoint) -> ChangeSet:
+    """Return a sealed run as it travels."""
+    stored = logs.stored_run(conn, row.id, checkpoint.start, checkpoint.size)
+    return ChangeSet(signed, shorten(row.log.node, row.suite, stored))
+
+
+def load_rules(conn: Connection, rules: Rules) -> None:
+    """Fold what the store holds: the genesis, every register in order, then enrolments not registered yet."""
+    for number, raw, body in conn.execute(
+        "SELECT r.number, e.raw, e.body FROM registers r JOIN entries e ON e.id = r.entry ORDER BY r.number"
+    ).fetchall():
+        header = decode_header(raw)
+        if number == 0:
+            rules.open(Fact(hash_header(raw), header))
+            continue
+        found = register.read_register(hash_header(raw), header, body)
+        facts = [_fact(conn, leaf) for leaf in found.facts]
+        rules.take(found, [fact for fact in facts if fact is not None])
+    for raw in conn.execute(
+        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL ORDER BY f.entry"
+    ).fetchall():
+        header = decode_header(raw[0])
+        if header.type == "node.enrol":
+            _load_enrolment(conn, rules, Fact(hash_header(raw[0]), header))
+
+
+def _load_enrolment(conn: Connection, rules: Rules, enrolment: Fact) -> None:
+    link = enrolment.header.fields.get("invite")
+    found = conn.execute(
+        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE substr(f.leaf, 1, 16) = ?", (link,)
+    ).fetchone()
+    if found is not None:
+        rules.note_enrolment(Fact(hash_header(found[0]), decode_header(found[0])), enrolment)
+
+
+def _fact(conn: Connection, leaf: bytes) -> Fact | None:
+    found = conn.execute(
+        "SELECT e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf = ?", (leaf,)
+    ).fetchone()
+    return Fact(leaf, decode_header(found[0]), found[1]) if found else None
+
+
+def read_body(entry: Entry) -> dict[str, Any] | None:
+    """Open a body: the one function that does, and may answer None, "not for this node"."""
+    return decode_body(entry.body) if entry.body is not None else None

@@ -1,0 +1,100 @@
+"""A running node's one object: its store, its logs, its rules, and who wants to know when they change.
+
+All writing goes through `Node.write`: one unit of work, durable when it returns; afterwards listeners hear what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from node.ledger import Changes, Identity, Ledger, load_rules
+from node.ports import Clock, Entropy
+from node.store import logs
+from node.store.database import Connection, Store
+from protocol import keys
+from protocol.errors import StoreError
+from protocol.register import Rules
+
+PROGRAM: Final = "tongban/0.1"
+
+T = TypeVar("T")
+WriteUnit = Callable[[Connection, Changes], T]
+Listener = Callable[[Changes], None]
+
+
+@dataclass(slots=True)
+class Node:
+    """One node. `listeners` are called on the event loop after each commit."""
+
+    store: Store
+    ledger: Ledger
+    clock: Clock
+    entropy: Entropy
+    listeners: list[Listener] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The node's id."""
+        return self.ledger.identity.node
+
+    @property
+    def rules(self) -> Rules:
+        """The rules held here."""
+        return self.ledger.rules
+
+    @property
+    def parent(self) -> str | None:
+        """The parent's id; None at the root."""
+        record = self.rules.record(self.id)
+        return record.parent if record else None
+
+    async def write(self, unit: WriteUnit[T]) -> T:
+        """Run a unit in one transaction, then tell the listeners.
+
+        When it fails nothing is kept, also of the rules it may have folded.
+        """
+        changes = Changes()
+
+        def whole(conn: Connection) -> T:
+            number, known = self.rules.number, len(self.rules.known_nodes())
+            try:
+                return unit(conn, changes)
+            except BaseException:
+                if (self.rules.number, len(self.rules.known_nodes())) != (number, known):
+                    changes.rules = True
+                raise
+
+        try:
+            result = await self.store.write(whole)
+        except BaseException:
+            if changes.rules:
+                await self.store.own(self.ledger.reload)
+            raise
+        for listener in list(self.listeners):
+            listener(changes)
+        return result
+
+    async def read(self, unit: Callable[[Connection], T]) -> T:
+        """Run a reading unit on a snapshot."""
+        return await self.store.read(unit)
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self.store.close()
+
+
+def open_ledger(conn: Connection, key: keys.SigningKey) -> Ledger:
+    """Load a node's identity and rules from its store.
+
+    Raises:
+        StoreError: no node lives in this store.
+    """
+    node, incarnation = logs.get_meta(conn, "node"), logs.get_meta(conn, "incarnation")
+    network = logs.get_meta(conn, "network")
+    if node is None or incarnation is None or network is None:
+        raise StoreError("no node lives in this folder", hint="Begin with `tongban init` or `tongban join`.")
+    rules = Rules()
+    load_rules(conn, rules)
+    return Ledger(Identity(node.decode(), incarnation, key, network), rules)

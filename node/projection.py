@@ -1,0 +1,282 @@
+"""From entries to case rows: the one way in which a case's state gets into the store.
+
+A `Batch` lives for one unit of work. Entries are added to it log by log; `finish` folds every touched case once, writes
+one row a case, and tells what changed. Rebuilding and compare run the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from node.store import cases, logs
+from node.store.cases import CaseRow
+from node.store.database import Connection
+from node.store.logs import EntryRow, LogRow
+from protocol import text
+from protocol.authority import RulesJudge
+from protocol.cases import Context, Held, decode_context, encode_context, state_word
+from protocol.errors import DecodeError
+from protocol.fold import Effect, Folded, advance, fold
+from protocol.fold import Effect, Folded, advance, fold
+from protocol.log import Header, Known, Rebuilt, decode_body, decode_header, hash_header, salt_of
+from protocol.register import Rules
+from protocol.standing import order_of, is_cut
+
+
+@dataclass(slots=True)
+class Touched:
+    """What one unit of work adds to a case.
+
+    first, last: entry ids. authors: of the new entries. parties_before: None where the case was unknown here.
+    """
+
+    row: CaseRow
+    new: list[tuple[int, int, int, Rebuilt]] = field(default_factory=list)  # (entry id, log id, index, entry)
+    first: int = 0
+    last: int = 0
+    authors: set[str] = field(default_factory=set)
+    parties: tuple[str, ...] = ()
+    parties_before: tuple[str, ...] = ()
+    missing: tuple[bytes, ...] = ()
+
+
+CaseHook = Callable[[Connection, Sequence[Touched]], None]
+
+
+class Batch:
+    """All entries that one unit of work adds, and the cases they touch."""
+
+    def __init__(self, conn: Connection, rules: Rules, judge: RulesJudge) -> None:
+        self._conn = conn
+        self._rules = rules
+        self._judge = judge
+        self._next_entry = logs.next_entry_id(conn)
+        self._next_case = 0
+        self._logs: dict[int, LogRow] = {}
+        self._known: dict[tuple[int, int], Known] = {}
+        self.touched: dict[bytes, Touched] = {}
+
+    def known(self, row: LogRow, indexes: Iterable[int]) -> dict[int, Known]:
+        """Return what rebuilding needs of earlier entries, of this batch or on disk."""
+        found = {index: self._known[row.id, index] for index in indexes if (row.id, index) in self._known}
+        rest = [index for index in indexes if index not in found]
+        return {**found, **logs.known_of(self._conn, row.id, rest)} if rest else found
+
+    def add(self, row: LogRow, start: int, entries: Sequence[Rebuilt]) -> list[int]:
+        """Append consecutive entries of a log; returns their ids."""
+        return self.add_places(row, list(enumerate(entries, start)))
+
+    def add_places(self, row: LogRow, entries: Sequence[tuple[int, Rebuilt]]) -> list[int]:
+        """Append entries of a log at given indexes; returns their ids."""
+        self._logs[row.id] = row
+        self._load_cases(entries)
+        stored, ids = [], []
+        for index, entry in entries:
+            entry_id = self._next_entry
+            self._next_entry += 1
+            touched = self._touch(row, index, entry, entry_id)
+            stored.append((entry_id, row.id, index, touched.row.id if touched else None, entry.raw, entry.body))
+            ids.append(entry_id)
+        logs.insert_entries(self._conn, stored)
+        return ids
+
+    def _load_cases(self, entries: Sequence[tuple[int, Rebuilt]]) -> None:
+        keys = {key for _, entry in entries if (key := case_key(entry)) is not None and key not in self.touched}
+        for key, row in cases.load_by_keys(self._conn, keys).items():
+            self.touched[key] = Touched(row)
+        for key in keys - self.touched.keys():
+            if not self._next_case:
+                self._next_case = cases.next_case_id(self._conn)
+            self.touched[key] = Touched(CaseRow(self._next_case, key))
+            self._next_case += 1
+
+    def _touch(self, row: LogRow, index: int, entry: Rebuilt, entry_id: int) -> Touched | None:
+        key = case_key(entry)
+        if key is None or entry.header is None:
+            return None
+        touched = self.touched[key]
+        case = touched.row
+        if entry.header.type == "open" and case.open_log is None:
+            case.open_log, case.salt = row.id, entry.salt
+        salt = case.salt if case.open_log == row.id else None
+        self._known[row.id, index] = Known(entry.leaf[:16], key, salt)
+        touched.new.append((entry_id, row.id, index, entry))
+        touched.first = touched.first or entry_id
+        touched.last = entry_id
+        touched.authors.add(entry.header.node)
+        case.entries += 1
+        return touched
+
+    def finish(self) -> list[Touched]:
+        """Fold every touched case and write its row; returns what changed."""
+        changed = [touched for touched in self.touched.values() if touched.new]
+        slow = [touched for touched in changed if not self._extend(touched)]
+        held = logs.entries_of_cases(self._conn, [touched.row.id for touched in slow])
+        for touched in slow:
+            self._fold(touched, held[touched.row.id])
+        cases.save(self._conn, [touched.row for touched in changed])
+        self._save_labels(changed)
+        return changed
+
+    def _extend(self, touched: Touched) -> bool:
+        """Take the fast path: apply the new entries to the stored context, if each simply continues it."""
+        case = touched.row
+        if case.context is None and touched.new[0][3].header.type == "open":  # type: ignore[union-attr]
+            context: Context | None = None
+        elif case.simple and case.context is not None:
+            context = decode_context(case.context)
+            touched.parties_before = context.parties
+        else:
+            return False
+        for _, log_id, index, entry in touched.new:
+            held = self._held(log_id, index, entry.leaf, entry.header)  # type: ignore[arg-type]
+            if held.cut:
+                return False
+            context = advance(context, held, self._judge)
+            if context is None:
+                return False
+        assert context is not None  # noqa: S101 - new is never empty
+        _set_state(touched, context, context.delivered, simple=True, waiting=False)
+        return True
+
+    def _held(self, log_id: int, index: int, leaf: bytes, header: Header) -> Held:
+        row = self._logs.get(log_id)
+        if row is None:
+            row = self._logs[log_id] = logs.load_log(self._conn, log_id)
+        return Held(leaf, header, order_of(self._rules, row.log, row.branch, index), is_cut(self._rules, row.log, row.key, index))
+
+    def _fold(self, touched: Touched, rows: Sequence[EntryRow]) -> None:
+        if touched.row.context is not None:
+            touched.parties_before = decode_context(touched.row.context).parties
+        folded = fold(self.held(rows), self._judge)
+        touched.missing = folded.missing
+        _set_state(touched, folded.context, folded.delivered, simple=folded.simple, waiting=_is_waiting(folded), parties=folded.parties)
+
+    def held(self, rows: Sequence[EntryRow]) -> list[Held]:
+        """Return stored entries of a case as the fold takes them; what cannot be read is left out."""
+        return [
+            self._held(row.log, row.index, hash_header(row.raw), header)
+            for row in rows
+            if (header := _readable(row.raw)) is not None
+        ]
+
+    def refold(self, rows: Sequence[CaseRow]) -> list[Touched]:
+        """Fold some cases again, because something they waited for is here."""
+        held = logs.entries_of_cases(self._conn, [row.id for row in rows])
+        changed = []
+        for row in rows:
+            touched = Touched(row, first=0, last=max((one.id for one in held[row.id]), default=0))
+            self._fold(touched, held[row.id])
+            touched.authors = {header.node for one in held[row.id] if (header := _readable(one.raw)) is not None}
+            changed.append(touched)
+        cases.save(self._conn, [touched.row for touched in changed])
+        return changed
+
+    def _save_labels(self, changed: Sequence[Touched]) -> None:
+        names, sources = [], []
+        for touched in changed:
+            for entry_id, _, _, entry in touched.new:
+                header = entry.header
+                if header is None:
+                    continue
+                if header.type == "open" and entry.body is not None and (grams := _grams(entry.body)):
+                    names.append((touched.row.id, grams))
+                if (source := _source(header)) is not None:
+                    sources.append((source, entry_id))
+        cases.save_names(self._conn, names)
+        cases.save_sources(self._conn, sources)
+
+
+def case_key(entry: Rebuilt) -> bytes | None:
+    """Return the key of the case to which an entry belongs, if to any."""
+    header = entry.header
+    if header is None:
+        return None
+    return entry.leaf[:16] if header.type == "open" and header.case is None else header.case
+
+
+def _set_state(
+    touched: Touched,
+    context: Context | None,
+    delivered: bool,
+    *,
+    simple: bool,
+    waiting: bool,
+    parties: tuple[str, ...] | None = None,
+) -> None:
+    row = touched.row
+    row.simple, row.waiting = int(simple), int(waiting)
+    if context is None:
+        row.state, row.context = "waiting", None
+        return
+    row.state, row.holder, row.delivered = state_word(context), context.holder, int(delivered)
+    row.number, row.item = context.terms.number, context.terms.item
+    row.opener, row.opened_at = context.terms.opener, context.clock.opened_at
+    touched.parties = parties if parties is not None else context.parties
+    row.context = encode_context(context)
+
+
+def _is_waiting(folded: Folded) -> bool:
+    return bool(folded.missing) or any(one.effect is Effect.WAITING for one in folded.verdicts.values())
+
+
+def _grams(body: bytes) -> str:
+    try:
+        name = decode_body(body).get("applicant")
+    except DecodeError:
+        return ""
+    return text.index_text(name) if isinstance(name, str) else ""
+
+
+def _source(header: Header) -> str | None:
+    source = header.fields.get("source")
+    return source[0] if isinstance(source, (list, tuple)) and source and isinstance(source[0], str) else None
+
+
+def _readable(raw: bytes) -> Header | None:
+    try:
+        return decode_header(raw)
+    except DecodeError:
+        return None
+
+
+def rebuild_rows(conn: Connection, rules: Rules, judge: RulesJudge) -> int:
+    """Drop every projection and make it again from entries; returns how many entries were read."""
+    cases.clear(conn)
+    count = 0
+    batch = Batch(conn, rules, judge)
+    ids = [row[0] for row in conn.execute("SELECT id FROM cases ORDER BY id")]
+    for begin in range(0, len(ids), 500):
+        part = cases.load_by_ids(conn, ids[begin : begin + 500])
+        held = logs.entries_of_cases(conn, [row.id for row in part])
+        for row in part:
+            count += len(held[row.id])
+            _rebuild_case(conn, batch, row, held[row.id])
+        cases.save(conn, part)
+    return count
+
+
+def _rebuild_case(conn: Connection, batch: Batch, row: CaseRow, held: Sequence[EntryRow]) -> None:
+    touched = Touched(row)
+    row.entries = len(held)
+    for one in held:
+        header = _readable(one.raw)
+        if header is None:
+            continue
+        if header.type == "open" and row.open_log is None:
+            row.open_log, row.salt = one.log, _salt(one.body)
+            if one.body is not None and (grams := _grams(one.body)):
+                cases.save_names(conn, [(row.id, grams)])
+        if (source := _source(header)) is not None:
+            cases.save_sources(conn, [(source, one.id)])
+    batch._fold(touched, held)  # noqa: SLF001 - the same module
+
+
+def _salt(body: bytes | None) -> bytes | None:
+    if body is None:
+        return None
+    try:
+        return salt_of(body)
+    except DecodeError:
+        return None

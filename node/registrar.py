@@ -1,0 +1,56 @@
+"""The root's part: give all rules one order.
+
+In the transaction in which rule entries arrive (or are stated by the root itself), a `register` entry takes them in.
+At every other node nothing happens here: its rules wait for the root.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from node.ledger import Changes, Draft, Ledger
+from node.store import logs
+from node.store.database import Connection
+from protocol import register
+from protocol.log import decode_header
+
+FACTS_PER_REGISTER: Final = 800  # so that a register's body stays within its bound
+
+
+def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int) -> None:
+    """Number the rule entries that no register has taken in yet; the root only.
+
+    Args:
+        claimed_at: the clock, ms since the epoch.
+    """
+    if ledger.identity.node != ledger.rules.root:
+        return
+    while waiting := _unregistered(conn):
+        _write_register(ledger, conn, changes, claimed_at, waiting)
+
+
+def _unregistered(conn: Connection) -> list[tuple[bytes, int]]:
+    return list(
+        conn.execute(
+            "SELECT f.leaf, e.log FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL "
+            "ORDER BY f.entry LIMIT ?",
+            (FACTS_PER_REGISTER,),
+        )
+    )
+
+
+def _write_register(
+    ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int, waiting: list[tuple[bytes, int]]
+) -> None:
+    rows = [logs.load_log(conn, log_id) for log_id in sorted({log_id for _, log_id in waiting})]
+    body = {
+        "logs": [[[row.log.node, row.log.incarnation], row.size, row.root] for row in rows],
+        "facts": [leaf for leaf, _ in waiting],
+    }
+    fields = {"number": ledger.rules.number + 1, "before": ledger.rules.registers[-1].leaf}
+    (placed,) = ledger.append(conn, [Draft("register", claimed_at, fields, body)], changes)
+    stored = logs.entry_by_id(conn, placed.id)
+    ledger.take_register(
+        conn, placed.id, register.read_register(placed.leaf, decode_header(stored.raw), stored.body or b"")
+    )
+    changes.rules = True

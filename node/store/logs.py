@@ -1,0 +1,355 @@
+"""Logs, entries, checkpoints and receipts in SQL. Every function is part of some unit of work.
+
+Nothing here decides; `node.ledger` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from node.store.database import Connection, insert_rows, marks
+from protocol import merkle
+from protocol.log import (
+    Checkpoint,
+    Header,
+    Known,
+    LogId,
+    Signed,
+    Stored,
+    decode_checkpoint,
+    decode_header,
+    hash_header,
+)
+from protocol.errors import DecodeError
+
+LINK_BYTES: Final = 16
+_COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """A log as held: `size` entries without a gap, and the compact range over them."""
+
+    id: int
+    log: LogId
+    branch: bytes
+    suite: int
+    key: bytes
+    start: int
+    size: int
+    range: merkle.CompactRange
+    root: bytes
+    receipted: int
+
+
+def _row(row: tuple[object, ...]) -> LogRow:
+    ident, node, incarnation, branch, suite, key, start, size, peaks, root, receipted = row
+    compact = merkle.CompactRange.decode(size, peaks)  # type: ignore[arg-type]
+    return LogRow(ident, LogId(node, incarnation), branch, suite, key, start, size, compact, root, receipted)  # type: ignore[arg-type]
+
+
+def find_log(conn: Connection, log: LogId, branch: bytes = b"") -> LogRow | None:
+    """Return a log by its name."""
+    found = conn.execute(
+        f"SELECT {_COLUMNS} FROM logs WHERE node = ? AND incarnation = ? AND branch = ?",
+        (log.node, log.incarnation, branch),
+    ).fetchone()
+    return _row(found) if found else None
+
+
+def load_log(conn: Connection, log_id: int) -> LogRow:
+    """Return a log by its id."""
+    return _row(conn.execute(f"SELECT {_COLUMNS} FROM logs WHERE id = ?", (log_id,)).fetchone())
+
+
+def load_logs(conn: Connection) -> list[LogRow]:
+    """Return all logs, in the order in which they were first met."""
+    return [_row(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM logs ORDER BY id")]
+
+
+def create_log(  # noqa: PLR0913 - one argument a column
+    conn: Connection,
+    log: LogId,
+    key: bytes,
+    *,
+    branch: bytes = b"",
+    suite: int = 1,
+    start: int = 0,
+    compact: merkle.CompactRange | None = None,
+) -> LogRow:
+    """Begin a log (or, with `start` and its compact range, a rival branch)."""
+    compact = compact or merkle.CompactRange(0, ())
+    root = compact.root() if compact.size else b""
+    done = conn.execute(
+        "INSERT INTO logs (node, incarnation, branch, suite, key, start, size, peaks, root) VALUES (?,?,?,?,?,?,?,?,?)",
+        (log.node, log.incarnation, branch, suite, key, start, compact.size, compact.encode(), root),
+    )
+    return LogRow(int(done.lastrowid or 0), log, branch, suite, key, start, compact.size, compact, root, 0)
+
+
+def save_log(conn: Connection, log_id: int, compact: merkle.CompactRange, receipted: int) -> None:
+    """Record a log's new size and range."""
+    conn.execute(
+        "UPDATE logs SET size = ?, peaks = ?, root = ?, receipted = ? WHERE id = ?",
+        (compact.size, compact.encode(), compact.root(), receipted, log_id),
+    )
+
+
+# --- entries
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """An entry as stored. id: order of arrival here."""
+
+    id: int
+    log: int
+    index: int
+    case_id: int | None
+    raw: bytes
+    body: bytes | None
+
+
+def next_entry_id(conn: Connection) -> int:
+    """Return the id of the next entry to arrive."""
+    return int(conn.execute("SELECT coalesce(max(id), 0) + 1 FROM entries").fetchone()[0])
+
+
+def insert_entries(conn: Connection, rows: list[tuple[int, int, int, int | None, bytes, bytes | None]]) -> None:
+    """Append entries: (id, log, index, case id, header bytes, body)."""
+    insert_rows(conn, "INSERT INTO entries (id, log, idx, case_id, raw, body) VALUES", list(rows))
+
+
+def entry_at(conn: Connection, log_id: int, index: int) -> EntryRow | None:
+    """Return one entry by its place."""
+    found = conn.execute(
+        "SELECT id, log, idx, case_id, raw, body FROM entries WHERE log = ? AND idx = ?", (log_id, index)
+    ).fetchone()
+    return EntryRow(*found) if found else None
+
+
+def entry_by_id(conn: Connection, entry_id: int) -> EntryRow:
+    """Return one entry by its order of arrival."""
+    found = conn.execute("SELECT id, log, idx, case_id, raw, body FROM entries WHERE id = ?", (entry_id,)).fetchone()
+    return EntryRow(*found)
+
+
+def entries_between(conn: Connection, log_id: int, start: int, end: int) -> list[EntryRow]:
+    """Return the entries of a log with start ≤ index < end."""
+    rows = conn.execute(
+        "SELECT id, log, idx, case_id, raw, body FROM entries WHERE log = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        (log_id, start, end),
+    )
+    return [EntryRow(*row) for row in rows]
+
+
+def leaves_between(conn: Connection, log_id: int, start: int, end: int) -> list[bytes]:
+    """Return the leaf hashes of a run, computed from the header bytes on disk."""
+    rows = conn.execute(
+        "SELECT raw FROM entries WHERE log = ? AND idx >= ? AND idx < ? ORDER BY idx", (log_id, start, end)
+    )
+    return [hash_header(row[0]) for row in rows]
+
+
+def entries_of_cases(conn: Connection, case_ids: Sequence[int]) -> dict[int, list[EntryRow]]:
+    """Return all entries of some cases, in order of arrival."""
+    found: dict[int, list[EntryRow]] = {case_id: [] for case_id in case_ids}
+    for begin in range(0, len(case_ids), 500):
+        part = list(case_ids[begin : begin + 500])
+        rows = conn.execute(
+            f"SELECT id, log, idx, case_id, raw, body FROM entries WHERE case_id IN ({marks(len(part))}) ORDER BY id",
+            part,
+        )
+        for row in rows:
+            found[row[3]].append(EntryRow(*row))
+    return found
+
+
+def known_of(conn: Connection, log_id: int, indexes: Iterable[int]) -> dict[int, Known]:
+    """Return what rebuilding needs of earlier entries of a log (see `protocol.log.Known`)."""
+    wanted = sorted(indexes)
+    found: dict[int, Known] = {}
+    for begin in range(0, len(wanted), 500):
+        part = wanted[begin : begin + 500]
+        rows = conn.execute(
+            "SELECT e.idx, e.raw, c.key, c.salt, c.open_log FROM entries e JOIN cases c ON c.id = e.case_id "
+            f"WHERE e.log = ? AND e.idx IN ({marks(len(part))})",
+            [log_id, *part],
+        )
+        for index, raw, key, salt, open_log in rows:
+            found[index] = Known(hash_header(raw)[:LINK_BYTES], key, salt if open_log == log_id else None)
+    return found
+
+
+def stored_run(conn: Connection, log_id: int, start: int, end: int) -> list[Stored]:
+    """Return a run as `protocol.log.shorten` takes it: with each predecessor's distance in the same log."""
+    rows = entries_between(conn, log_id, start, end)
+    cases = _cases_by_id(conn, {row.case_id for row in rows if row.case_id is not None})
+    headers = [_header_or_none(row.raw) for row in rows]
+    places = {hash_header(row.raw)[:LINK_BYTES]: row.index for row in rows}
+    missing = {
+        row.case_id
+        for row, header in zip(rows, headers, strict=True)
+        if header is not None and header.prev is not None and header.prev not in places and row.case_id is not None
+    }
+    places.update(_earlier_places(conn, log_id, start, missing))
+    return [_stored(row, header, cases, places, log_id) for row, header in zip(rows, headers, strict=True)]
+
+
+def _stored(
+    row: EntryRow,
+    header: Header | None,
+    cases: Mapping[int, tuple[bytes, bytes | None, int | None]],
+    places: Mapping[bytes, int],
+    log_id: int,
+) -> Stored:
+    if header is None or header.prev is None or row.case_id is None:
+        return Stored(row.raw, row.body, header, None, None)
+    key, salt, open_log = cases[row.case_id]
+    place = places.get(header.prev)
+    if place is None or place >= row.index or header.case != key:
+        return Stored(row.raw, row.body, header, None, None)
+    return Stored(row.raw, row.body, header, row.index - place, salt if open_log == log_id else None)
+
+
+def _cases_by_id(conn: Connection, ids: set[int]) -> dict[int, tuple[bytes, bytes | None, int | None]]:
+    found = {}
+    wanted = sorted(ids)
+    for begin in range(0, len(wanted), 500):
+        part = wanted[begin : begin + 500]
+        for row in conn.execute(f"SELECT id, key, salt, open_log FROM cases WHERE id IN ({marks(len(part))})", part):
+            found[row[0]] = (row[1], row[2], row[3])
+    return found
+
+
+def _earlier_places(conn: Connection, log_id: int, before: int, case_ids: set[int]) -> Iterator[tuple[bytes, int]]:
+    wanted = sorted(case_ids)
+    for begin in range(0, len(wanted), 500):
+        part = wanted[begin : begin + 500]
+        rows = conn.execute(
+            f"SELECT raw, idx FROM entries WHERE case_id IN ({marks(len(part))}) AND log = ? AND idx < ?",
+            [*part, log_id, before],
+        )
+        for raw, index in rows:
+            yield hash_header(raw)[:LINK_BYTES], index
+
+
+def _header_or_none(raw: bytes) -> Header | None:
+    try:
+        return decode_header(raw)
+    except DecodeError:
+        return None
+
+
+# --- checkpoints
+
+
+def save_checkpoint(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed) -> int:
+    """Keep a signed checkpoint as it came; the same one again is the same row."""
+    key = (log_id, checkpoint.size, checkpoint.start)
+    done = conn.execute(
+        "INSERT INTO checkpoints (log, size, start, raw, signature) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+        (*key, signed.checkpoint, signed.signature),
+    )
+    if done.rowcount:
+        return int(done.lastrowid or 0)
+    found = conn.execute("SELECT id FROM checkpoints WHERE log = ? AND size = ? AND start = ?", key).fetchone()
+    return int(found[0])
+
+
+def checkpoint_covering(conn: Connection, log_id: int, index: int) -> tuple[int, Checkpoint, Signed] | None:
+    """Return the first checkpoint whose run holds an index."""
+    found = conn.execute(
+        "SELECT id, raw, signature FROM checkpoints WHERE log = ? AND size > ? AND start <= ? ORDER BY size, start LIMIT 1",
+        (log_id, index, index),
+    ).fetchone()
+    return (found[0], decode_checkpoint(found[1]), Signed(found[1], found[2])) if found else None
+
+
+def checkpoint_at(conn: Connection, log_id: int, size: int) -> Signed | None:
+    """Return a checkpoint of exactly this size, if one is held."""
+    found = conn.execute(
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size = ? LIMIT 1", (log_id, size)
+    ).fetchone()
+    return Signed(*found) if found else None
+
+
+def checkpoints_from(conn: Connection, log_id: int, size: int, limit: int = 1_000) -> list[Signed]:
+    """Return the checkpoints that lead on from a size: each begins at or before where the one before ended."""
+    rows = conn.execute(
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ? ORDER BY size, start LIMIT ?",
+        (log_id, size, limit),
+    )
+    return [Signed(*row) for row in rows]
+
+
+# --- receipts and acknowledgements
+
+
+def save_receipts(conn: Connection, rows: list[tuple[int, str, int, int, int]]) -> None:
+    """Keep receipts: (log, hub, size, received at, entry)."""
+    insert_rows(
+        conn, "INSERT INTO receipts (log, hub, size, at, entry) VALUES", list(rows), "ON CONFLICT DO NOTHING"
+    )
+
+
+def receipts_of(conn: Connection, log_id: int) -> list[tuple[str, int, int]]:
+    """Return (hub, size, received at) of a log, by hub and size."""
+    return list(conn.execute("SELECT hub, size, at FROM receipts WHERE log = ? ORDER BY hub, size", (log_id,)))
+
+
+def newest_receipts(conn: Connection, log_id: int) -> list[tuple[str, int, int, int]]:
+    """Return (hub, size, received at, entry) of the newest receipt per hub for a log."""
+    return list(
+        conn.execute(
+            "SELECT hub, size, at, entry FROM receipts r WHERE log = ? AND size = "
+            "(SELECT max(size) FROM receipts WHERE log = r.log AND hub = r.hub)",
+            (log_id,),
+        )
+    )
+
+
+def acks(conn: Connection) -> dict[int, int]:
+    """Return what the parent has acknowledged: log id → size."""
+    return dict(conn.execute("SELECT log, size FROM acks").fetchall())
+
+
+def save_ack(conn: Connection, log_id: int, size: int) -> None:
+    """Record what the parent acknowledged; it may also fall, when the parent lost something."""
+    conn.execute(
+        "INSERT INTO acks (log, size) VALUES (?,?) ON CONFLICT (log) DO UPDATE SET size = excluded.size", (log_id, size)
+    )
+
+
+# --- meta and cursors
+
+
+def get_meta(conn: Connection, name: str) -> bytes | None:
+    """Return a fact about this store."""
+    found = conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
+def set_meta(conn: Connection, name: str, value: bytes) -> None:
+    """Record a fact about this store."""
+    conn.execute(
+        "INSERT INTO meta (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
+
+
+def get_cursor(conn: Connection, name: str) -> tuple[bytes, int]:
+    """Return a pull cursor: (hub incarnation, position); (b"", 0) before the first pull."""
+    found = conn.execute("SELECT incarnation, position FROM cursors WHERE name = ?", (name,)).fetchone()
+    return (found[0], found[1]) if found else (b"", 0)
+
+
+def set_cursor(conn: Connection, name: str, incarnation: bytes, position: int) -> None:
+    """Record how far a cursor has come."""
+    conn.execute(
+        "INSERT INTO cursors (name, incarnation, position) VALUES (?,?,?) ON CONFLICT (name) "
+        "DO UPDATE SET incarnation = excluded.incarnation, position = excluded.position",
+        (name, incarnation, position),
+    )
