@@ -21,7 +21,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 from protocol import limits
-from protocol.divisions import NATION, parse_region, prefix_of, within
+from protocol.divisions import NATION, parse_region, region_prefix, within
 from protocol.errors import DecodeError, InputProblems
 from protocol.problems import Fields, Problems
 
@@ -174,7 +174,7 @@ class Calendars:
             What holds there; `PLAIN` when nothing is published.
         """
         fitting = [calendar for calendar in self.by_region.values() if within(region, calendar.region)]
-        fitting.sort(key=lambda calendar: len(prefix_of(calendar.region)))
+        fitting.sort(key=lambda calendar: len(region_prefix(calendar.region)))
         return reduce(overlay, fitting) if fitting else PLAIN
 
 
@@ -217,6 +217,16 @@ def parse_calendar(mapping: object, where: str) -> Calendar:
     return calendar
 
 
+def header_fields(calendar: Calendar) -> dict[str, object]:
+    """Return the fields of a `calendar.publish` header: which region, which version, which days it speaks of."""
+    return {
+        "region": calendar.region,
+        "version": calendar.version,
+        "valid_from": calendar.valid_from.isoformat(),
+        "valid_through": calendar.valid_through.isoformat(),
+    }
+
+
 def to_body(calendar: Calendar) -> dict[str, object]:
     """Return the body of a `calendar.publish` entry."""
     return {
@@ -253,7 +263,7 @@ def _read(fields: Fields) -> Calendar:
         name=fields.text("name"),
         note=fields.text("note", chars_max=limits.TEXT_CHARS_MAX, default=""),
         valid_from=fields.day("valid_from"),
-        valid_through=fields.day("valid_through"),
+        valid_through=fields.day("valid_through", instead=dt.date.max),
         weekday_off=fields.days("weekday_off"),
         weekend_work=fields.days("weekend_work"),
     )

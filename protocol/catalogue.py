@@ -179,8 +179,7 @@ def header_fields(item: Item) -> dict[str, object]:
 
 def to_body(item: Item) -> dict[str, object]:
     """Return the body of a `catalogue.item` entry: the whole item as plain values."""
-    body = msgspec.to_builtins(item)
-    assert isinstance(body, dict)
+    body: dict[str, object] = msgspec.json.decode(msgspec.json.encode(item))  # lists, not tuples
     return body
 
 
@@ -201,7 +200,7 @@ def from_body(body: object) -> Item:
 
 def _named(table: Fields) -> Fields:
     """Name an item in faults by its code as well, since people look for that and not for its place."""
-    code = table.raw("code")
+    code = table.raw("code") if table.has("code") else ""
     if isinstance(code, str) and code:
         table.place = f"{table.place} ({clip(code)})"
     return table
@@ -236,6 +235,8 @@ def _read_item(fields: Fields, *, strict: bool = True) -> Item:
         note=fields.text("note", chars_max=limits.TEXT_CHARS_MAX, default=""),
     )
     _check_names(item, fields)
+    if len(msgspec.json.encode(item)) > limits.BODY_BYTES_MAX:
+        fields.problems.add(fields.place, f"is larger than {limits.BODY_BYTES_MAX >> 10} KiB; shorten its texts")
     _end(fields, strict=strict)
     return item
 
@@ -274,11 +275,12 @@ def _patterns(fields: Fields, key: str) -> tuple[str, ...]:
 
 
 def _limits(fields: Fields, *, strict: bool) -> Limits:
+    before = len(fields.problems)
     found = Limits(
         fields.integer("promised_days", 0, limits.WORKING_DAYS_MAX),
         fields.integer("statutory_days", 0, limits.WORKING_DAYS_MAX),
     )
-    if found.promised_days > found.statutory_days:
+    if found.promised_days > found.statutory_days and len(fields.problems) == before:
         fields.fault("promised_days", f"{found.promised_days} is more than statutory_days, {found.statutory_days}")
     _end(fields, strict=strict)
     return found

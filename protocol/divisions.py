@@ -133,19 +133,35 @@ def check_node_id(text: str) -> str:
     return str(parse_node_id(text))
 
 
+def is_node_id(text: str) -> bool:
+    """Tell whether a text is a node id."""
+    try:
+        parse_node_id(text)
+    except InputError:
+        return False
+    return True
+
+
 def tier_of(code: str) -> Tier:
     """Return the tier of a valid code by its trailing zeros."""
     return next(tier for tier, digits in DIGITS_OF_TIER.items() if not code[digits:].strip("0"))
 
 
-def prefix_of(region: str) -> str:
-    """Return the digits that all codes of a region begin with: "65" for a province, "" for the country."""
+def region_prefix(region: str) -> str:
+    """Return the digits that all codes of a region begin with: "65" for a province, "" for the country.
+
+    Never raises: a text that is no region is its own prefix, so a rule that names one holds for no code.
+    """
+    try:
+        parse_region(region)
+    except InputError:
+        return region or "-"  # nothing must not be read as everywhere
     return "" if region == NATION else region[: DIGITS_OF_TIER[tier_of(region)]]
 
 
 def within(code: str, region: str) -> bool:
     """Tell whether a code lies in a region by its digits; for calendars and prices, never for rights."""
-    return code.startswith(prefix_of(region))
+    return code.startswith(region_prefix(region))
 
 
 def region_of(node_id: str) -> str:

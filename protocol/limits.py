@@ -44,10 +44,10 @@ INPUT_FILE_BYTES_MAX: Final = 64 << 20
 INPUT_LINE_BYTES_MAX: Final = 1 << 20
 INPUT_PROBLEMS_MAX: Final = 200  # named in one report
 DIVISIONS_MAX: Final = 1_000_000  # rows of a division file; the whole country has 664,924
-CALENDAR_DAYS_MAX: Final = 4_000  # dates in one calendar
+CALENDAR_DAYS_MAX: Final = 1_500  # dates in one list of a calendar: two lists fit a body
 WORKING_DAYS_MAX: Final = 5_000  # of a limit or an extension: about twenty years
 STAGES_MAX: Final = 50  # of a catalogue item
-PATTERNS_MAX: Final = 500  # of `receive`, of `decide`
+PATTERNS_MAX: Final = 200  # of `receive`, of `decide`: both fit a header
 
 # --- cases
 CASE_PARTIES_MAX: Final = 256

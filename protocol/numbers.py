@@ -4,8 +4,8 @@
     node code  [-SUFFIX] - date - serial of at least five digits and one check character
 
 The node's id stands in it whole, so two nodes never print the same number. The check character is ISO 7064 MOD 37,36 over
-all letters and digits before it: it finds every single wrong character and every swap of neighbours. People may type
-the number in small letters, with blanks, other dashes, full-width characters or, with a serial of five digits, no dashes.
+all letters and digits before it: it finds every single wrong character and nearly every swap of neighbours. People may
+type the number in small letters, with blanks, other dashes, full-width characters or, with a serial of five digits, no dashes.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ class Fields:
         self.problems = problems
         self._asked: set[str] = set()
         self._values: dict[str, object] = {}
+        self._is_table = isinstance(value, Mapping)
         if isinstance(value, Mapping):
             self._values = {str(key): inner for key, inner in value.items()}
         else:
@@ -127,10 +128,10 @@ class Fields:
         value = self._take(key, default)
         return value if isinstance(value, bool) else self._wrong(key, value, "true or false", False)
 
-    def day(self, key: str) -> dt.date:
-        """Read a date written `2026-11-21`."""
+    def day(self, key: str, *, instead: dt.date = dt.date.min) -> dt.date:
+        """Read a date written `2026-11-21`; `instead` stands for a wrong one, so that it raises no second fault."""
         value = self._take(key, None)
-        return self._day(key, value) or dt.date.min
+        return self._day(key, value) or instead
 
     def days(self, key: str) -> frozenset[dt.date]:
         """Read a list of different dates; missing counts as empty."""
@@ -179,7 +180,7 @@ class Fields:
         self._asked.add(key)
         if key in self._values:
             return self._values[key]
-        if default is None:
+        if default is None and self._is_table:  # of what is no table, that is said once
             self.fault(key, "is missing")
         return default
 
