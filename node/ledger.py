@@ -108,6 +108,7 @@ class Changes:
     logs: set[int] = field(default_factory=set)
     cases: list[Touched] = field(default_factory=list)
     rules: bool = False
+    receipts: bool = False  # from hubs further up
     fed: set[str] = field(default_factory=set)
 
     def merge(self, other: Changes) -> None:
@@ -115,6 +116,7 @@ class Changes:
         self.logs |= other.logs
         self.cases += other.cases
         self.rules |= other.rules
+        self.receipts |= other.receipts
         self.fed |= other.fed
 
 
@@ -162,7 +164,7 @@ class Ledger:
         batch = Batch(conn, self.rules, self.judge)
         ids = self._extend(conn, batch, row, rebuilt, row.receipted)
         faults.point("ledger.appended")
-        self._finish(conn, batch, changes)
+        self.finish(conn, batch, changes)
         changes.logs.add(row.id)
         placed = [
             Placed(entry_id, row.size + offset, one.leaf, one.header, one.raw)
@@ -216,7 +218,8 @@ class Ledger:
         logs.save_log(conn, row.id, compact, receipted)
         return ids
 
-    def _finish(self, conn: Connection, batch: Batch, changes: Changes) -> None:
+    def finish(self, conn: Connection, batch: Batch, changes: Changes) -> None:
+        """Fold what the batch touched, write it, and mark whom to tell."""
         touched = batch.finish()
         changes.cases += touched
         if self.feed is not None:
@@ -301,6 +304,13 @@ class Ledger:
                     return checkpoint, signed
         raise StoreError(f"entry {index} of a log has no checkpoint")
 
+    def checkpoints_from(self, conn: Connection, row: LogRow, size: int) -> list[Signed]:
+        """Return the checkpoints that lead on from a size, own ones not stored yet included; `seal` comes first."""
+        found = logs.checkpoints_from(conn, row.id, size)
+        if self._sealed is not None and row.log == self.identity.log and not row.branch:
+            found += [signed for _, signed in self._sealed.unsaved]
+        return logs.leading_on(found, size)
+
     def bundles(
         self, conn: Connection, entries: Sequence[tuple[int, int, int]], *, with_bodies: bool = True
     ) -> list[Bundle]:
@@ -339,7 +349,7 @@ class Ledger:
             conn, checkpoint.log, self.public_key(checkpoint), suite=checkpoint.suite
         )
         if checkpoint.start > row.size:
-            raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size)
+            raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size, log=row.log)
         known = batch.known(row, references(change.entries, checkpoint.start))
         entries = rebuild(checkpoint, change.entries, known)
         if len(entries) != checkpoint.size - checkpoint.start:
@@ -370,7 +380,7 @@ class Ledger:
         """Return the key that must have signed; raises UnknownSigner."""
         record = self.rules.record(checkpoint.node)
         if record is None:
-            raise UnknownSigner(f"node {checkpoint.node} is not enrolled here")
+            raise UnknownSigner(f"node {checkpoint.node} is not enrolled here", node=checkpoint.node)
         return record.key
 
     def _difference(self, conn: Connection, row: LogRow, checkpoint: Checkpoint, leaves: list[bytes]) -> int:

@@ -104,6 +104,10 @@ class UnknownSigner(PeerError):
     retryable = True
     default_hint = "The enrolment may still be on its way: sync the hub that enrolled the node, then try again."
 
+    def __init__(self, message: str, *, node: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.node = node
+
 
 class NotPermitted(PeerError):
     """Authentic, but this peer may not ask for it."""
@@ -125,9 +129,10 @@ class GapFound(PeerError):
     http_status = 409
     retryable = True
 
-    def __init__(self, message: str, *, size_held: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, size_held: int, log: object = None, hint: str = "") -> None:
         super().__init__(message, hint=hint or "Send the log from the size held.")
         self.size_held = size_held
+        self.log = log  # a `protocol.log.LogId`
 
 
 class VersionUnsupported(PeerError):

@@ -7,12 +7,13 @@ receipts by the hubs that issue them. The normative text is docs/PROTOCOL.md, se
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from protocol import codec, limits
+from protocol import codec, keys, limits
 from protocol.errors import DecodeError, LimitExceeded, VersionUnsupported
 from protocol.log import Bundle, Bytes16, ChangeSet, Count, Hash32, LogId, Name, Signature64
 
@@ -285,6 +286,12 @@ def choose_version(theirs: tuple[int, ...]) -> int:
     if not common:
         raise VersionUnsupported(f"the other side speaks versions {sorted(theirs)[:8]}, this program {list(VERSIONS)}")
     return max(common)
+
+
+def digest(heads: Iterable[Head]) -> bytes:
+    """Return the digest of some heads, in the order of their logs."""
+    ordered = sorted(heads, key=lambda head: head.log)
+    return keys.sha256(codec.encode([[head.log.node, head.log.incarnation, head.size, head.root] for head in ordered]))
 
 
 def greeting_text(child: str, theirs: bytes, mine: bytes, certificate: bytes, hub: str) -> bytes:

@@ -167,6 +167,12 @@ def known_sources(conn: Connection, sources: Sequence[str]) -> set[str]:
     return found
 
 
+def find_source(conn: Connection, source: str) -> int | None:
+    """Return the entry that took in an event of another system, if one did."""
+    found = conn.execute("SELECT entry FROM sources WHERE source = ?", (source,)).fetchone()
+    return found[0] if found else None
+
+
 def clear(conn: Connection) -> None:
     """Empty every projection; entries stay. The salts go too: they come from entries."""
     conn.execute("DELETE FROM sources")

@@ -285,6 +285,17 @@ def checkpoints_from(conn: Connection, log_id: int, size: int, limit: int = 1_00
     return [Signed(*row) for row in rows]
 
 
+def leading_on(checkpoints: Iterable[Signed], start: int) -> list[Signed]:
+    """Return those checkpoints that cover a log from a size on, each part once."""
+    found, size = [], start
+    for signed in checkpoints:
+        checkpoint = decode_checkpoint(signed.checkpoint)
+        if checkpoint.start <= size < checkpoint.size:
+            found.append(signed)
+            size = checkpoint.size
+    return found
+
+
 # --- receipts and acknowledgements
 
 

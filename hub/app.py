@@ -1,0 +1,228 @@
+"""A hub's answers: bytes in, bytes out, the same behind TLS sockets and in the simulated network.
+
+One place decides who may ask what: joining and meeting need no session; everything else does. An error becomes a refusal
+with its code, and one bounded line in the log; it never changes anything, and never touches another child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from hub import serving
+from hub.enrolment import Enrolment, chain_of
+from hub.feeds import Feeds
+from hub.intake import Intake
+from hub.sessions import Session, Sessions
+from node import logs as lines
+from node.ledger import Changes
+from node.node import Node
+from node.store.database import Connection
+from protocol import messages
+from protocol.errors import DecodeError, GapFound, NotPermitted, Overloaded, SessionEnded, TongbanError
+from protocol.log import Bundle
+
+WAIT_MAX_S: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. retry_after_s: the slot an overloaded hub gives."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None = None
+
+
+class Hub:
+    """The accepting side of one node. Owner: the event loop."""
+
+    def __init__(self, node: Node, certificate: bytes, *, waiting_max: int = 256) -> None:
+        self.node = node
+        self.certificate = certificate
+        self.sessions = Sessions(node)
+        self.enrolment = Enrolment(node, self.sessions)
+        self.intake = Intake(node, waiting_max)
+        self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._upstream = 0  # rises with each receipt from further up
+        self._told: dict[str, int] = {}
+        self.closing = False
+        node.ledger.feed = Feeds(node.ledger).mark
+        node.listeners.append(self._changed)
+
+    # --- news for those who wait
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.receipts:
+            self._upstream += 1
+        if changes.rules or changes.receipts:
+            self._wake(list(self._news))
+        else:
+            self._wake([child for child in changes.fed if child in self._news])
+
+    def _wake(self, children: list[str]) -> None:
+        for child in children:
+            self._news[child].set()
+
+    def close(self) -> None:
+        """Answer everybody who waits, so that the program can end."""
+        self.closing = True
+        self._wake(list(self._news))
+
+    # --- requests
+
+    async def handle(self, name: str, token: bytes | None, body: bytes) -> Answer:
+        """Answer one request.
+
+        Args:
+            name: of the message type, the last part of the path.
+            token: of the session, if one was given.
+            body: the packed message.
+        """
+        try:
+            reply = await self._answer(name, token, body)
+            return Answer(200, messages.encode(reply))
+        except TongbanError as exc:
+            return self._refuse(name, exc)
+
+    async def _answer(self, name: str, token: bytes | None, body: bytes) -> messages.Message:
+        if name in self._OPEN:
+            return await self._OPEN[name](self, body)
+        handler = self._INSIDE.get(name)
+        if handler is None:
+            raise NotPermitted(f"nothing answers to {name[:40]!r}")
+        if token is None:
+            raise SessionEnded("there is no session")
+        session = self.sessions.find(token)
+        reply = await handler(self, session, body)
+        return reply
+
+    def _refuse(self, name: str, exc: TongbanError) -> Answer:
+        known = name in self._OPEN or name in self._INSIDE
+        lines.failure("sync.refused", exc, command=name if known else "unknown")
+        held = ()
+        if isinstance(exc, GapFound):
+            held = (messages.Held(exc.log, exc.size_held),) if exc.log is not None else ()
+        refusal = messages.Refusal(exc.code, exc.message, exc.hint, exc.retryable, held)
+        slot = exc.retry_after_s if isinstance(exc, Overloaded) else None
+        return Answer(exc.http_status, messages.encode(refusal), slot)
+
+    async def _greet(self, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Greet)
+        greeting = self.sessions.greet(ask, self.certificate)
+        if not ask.chain:
+            return greeting
+        chain = await self.node.store.own(lambda conn: chain_of(self.node.ledger, conn, self.node.id))
+        return msgspec.structs.replace(greeting, chain=tuple(chain))
+
+    async def _login(self, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Login)
+        session = self.sessions.login(ask, self.certificate)
+        self._told.pop(ask.node, None)
+        await self._note_contact(ask.node)
+        return session
+
+    async def _note_contact(self, child: str) -> None:
+        now = self.node.clock.wall_ms()
+        await self.node.store.write(
+            lambda conn: conn.execute(
+                "INSERT INTO contacts (node, at) VALUES (?,?) ON CONFLICT (node) DO UPDATE SET at = excluded.at", (child, now)
+            )
+        )
+
+    async def _ask(self, body: bytes) -> messages.Message:
+        return await self.enrolment.ask(messages.decode(body, messages.JoinAsk), self.certificate)
+
+    async def _join(self, body: bytes) -> messages.Message:
+        return await self.enrolment.join(messages.decode(body, messages.Join), self.certificate)
+
+    async def _hello(self, session: Session, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Hello)
+        ledger = self.node.ledger
+        whole, _ = await self.node.read(lambda conn: serving.heads(ledger, conn, session.node, None))
+        now = self.node.clock.wall_ms()
+        receipts = await self._receipts(session)
+        if ask.after is None and messages.digest(whole) == ask.digest:
+            return messages.HelloReply(same=True, now=now, receipts=receipts)
+        page, more = await self.node.read(lambda conn: serving.heads(ledger, conn, session.node, ask.after))
+        return messages.HelloReply(same=False, now=now, heads=tuple(page), more=more, receipts=receipts)
+
+    async def _push(self, session: Session, body: bytes) -> messages.Message:
+        push = messages.decode(body, messages.Push)
+        if not push.sets:
+            raise DecodeError("the push is empty")
+        taken, receipt = await self.intake.submit(session.node, push, len(body))
+        lines.event("push.taken", child=session.node, count=taken.added, bytes=len(body))
+        if taken.forks:
+            lines.event("log.forked", lines.CRITICAL, child=session.node, count=taken.forks)
+        return messages.PushReply(taken.held, receipt, await self._receipts(session))
+
+    async def _pull(self, session: Session, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Pull)
+        reply = await self.node.store.own(lambda conn: serving.pull(self.node.ledger, conn, session.node, ask))
+        return msgspec.structs.replace(reply, receipts=await self._receipts(session))
+
+    async def _wait(self, session: Session, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Wait)
+        news = self._news[session.node]
+        deadline = self.node.clock.monotonic_s() + min(ask.span_s, WAIT_MAX_S)
+        while True:
+            news.clear()
+            found = await self._has_news(session, ask)
+            left = deadline - self.node.clock.monotonic_s()
+            if found or left <= 0 or self.closing:
+                return messages.WaitReply(found, self.node.clock.wall_ms(), await self._receipts(session))
+            await self._sleep_until_news(news, left)
+
+    async def _has_news(self, session: Session, ask: messages.Wait) -> bool:
+        if self._told.get(session.node) != self._upstream:
+            return True
+        ledger = self.node.ledger
+        return await self.node.read(lambda conn: serving.has_news(ledger, conn, session.node, ask.cursors))
+
+    async def _sleep_until_news(self, news: asyncio.Event, span_s: float) -> None:
+        sleeping = asyncio.ensure_future(self.node.clock.sleep(span_s))
+        waking = asyncio.ensure_future(news.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+
+    async def _fetch(self, session: Session, body: bytes) -> messages.Message:
+        ask = messages.decode(body, messages.Fetch)
+        return await self.node.store.own(lambda conn: serving.fetch(self.node.ledger, conn, session.node, ask))
+
+    async def _receipts(self, session: Session) -> tuple[Bundle, ...]:
+        """Return receipts from further up that this child was not told yet."""
+        if self._told.get(session.node) == self._upstream:
+            return ()
+        upstream = self._upstream
+
+        def collect(conn: Connection) -> tuple[list[Bundle], dict[tuple[int, str], int]]:
+            return serving.upstream_receipts(self.node.ledger, conn, session.node, session.told)
+
+        bundles, fresh = await self.node.store.own(collect)
+        session.told.update(fresh)
+        self._told[session.node] = upstream
+        return tuple(bundles)
+
+    _OPEN: Final[dict[str, Callable[[Hub, bytes], Awaitable[messages.Message]]]] = {
+        "greet": _greet,
+        "login": _login,
+        "ask": _ask,
+        "join": _join,
+    }
+    _INSIDE: Final[dict[str, Callable[[Hub, Session, bytes], Awaitable[messages.Message]]]] = {
+        "hello": _hello,
+        "push": _push,
+        "pull": _pull,
+        "wait": _wait,
+        "fetch": _fetch,
+    }
+

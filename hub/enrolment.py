@@ -1,0 +1,196 @@
+"""Inviting and enrolling: how a new machine becomes a node of the network.
+
+`invite` draws a seed and states its public key with the node's id, parent, rights and expiry; the joining code carries the
+seed. A machine that joins signs the keys it made with the seed; the seed never travels. The first enrolment for an invite
+holds; the same machine asking again (its answer was lost) gets the same enrolment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hub.sessions import Sessions
+from node.ledger import Changes, Draft, Ledger
+from node.node import Node
+from node.registrar import take_in
+from node.store.database import Connection
+from protocol import divisions, joincode, keys, messages, register
+from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
+from protocol.log import Bundle, decode_header, hash_header
+from protocol.register import Fact, Invite, Right
+
+HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """A new invitation. expires: ms since the epoch."""
+
+    node: str
+    parent: str
+    code: str
+    expires: int
+
+
+async def invite(  # noqa: PLR0913 - what an invitation says
+    node: Node, invited: str, name: str, *, parent: str | None, expires_h: int, addresses: tuple[str, ...], officer: str | None = None
+) -> Invited:
+    """State an invitation and return its joining code.
+
+    Raises:
+        CommandRefused: not a node id, there already, or not ours to invite.
+    """
+    parent = parent or node.id
+    _check_invitation(node, invited, parent)
+    seed = node.entropy.bytes(keys.SEED_BYTES)
+    now = node.clock.wall_ms()
+    expires = now + expires_h * HOUR_MS
+    record = node.rules.record(parent)
+    if record is not None and parent != node.id:
+        addresses = record.addresses or addresses
+    fields = {
+        "node": invited,
+        "name": name,
+        "parent": parent,
+        "key": keys.SigningKey(seed).public,
+        "expires": expires,
+        "rights": [str(right) for right in rights_of(invited)],
+    }
+
+    def state(conn: Connection, changes: Changes) -> None:
+        node.ledger.append(conn, [Draft("node.invite", now, fields, officer=officer)], changes)
+        take_in(node.ledger, conn, changes, now)
+
+    await node.write(state)
+    code = joincode.JoinCode(node.ledger.identity.network, invited, addresses, seed)
+    return Invited(invited, parent, joincode.format_code(code), expires)
+
+
+def rights_of(node: str) -> tuple[Right, ...]:
+    """Return what a new node may do by its place: villages and departments enrol nobody."""
+    place = divisions.parse_node_id(node)
+    return () if place.tier is divisions.Tier.VILLAGE or place.suffix else register.HUB_RIGHTS
+
+
+def _check_invitation(node: Node, invited: str, parent: str) -> None:
+    if not divisions.is_node_id(invited):
+        raise CommandRefused(f"{invited!r} is not a node id", hint="12 digits, with -suffix for a department.")
+    if node.rules.record(invited) is not None:
+        raise CommandRefused(f"node {invited} is enrolled already", hint="`tongban status` shows the network.")
+    view = node.rules.now
+    if node.rules.record(parent) is None or (parent != node.id and not view.above(node.id, parent)):
+        raise CommandRefused(f"{parent} does not stand at or below this node", hint="Invite at the hub above it.")
+    if not view.allows(node.id, Right.ENROL):
+        raise CommandRefused(f"node {node.id} has no right to enrol", hint="Invite at the hub above.")
+
+
+class Enrolment:
+    """Answers machines that want to join. Owner: the event loop."""
+
+    def __init__(self, node: Node, sessions: Sessions) -> None:
+        self._node = node
+        self._sessions = sessions
+
+    async def ask(self, ask: messages.JoinAsk, certificate: bytes) -> messages.JoinChallenge:
+        """Give a challenge, and prove our key for this connection."""
+        identity = self._node.ledger.identity
+        if ask.network != identity.network:
+            raise WrongNetwork("this hub belongs to another network", hint="The joining code is for another city.")
+        chain = await self._node.store.own(lambda conn: chain_of(self._node.ledger, conn, identity.node))
+        challenge = self._sessions.challenge()
+        text = messages.greeting_text(ask.node, ask.invite, challenge, certificate, identity.node)
+        signature = identity.key.sign(keys.SignedKind.GREET, identity.network, text)
+        return messages.JoinChallenge(challenge, identity.node, signature, tuple(chain))
+
+    async def join(self, ask: messages.Join, certificate: bytes) -> messages.JoinReply:
+        """Enrol a machine: durable when this returns.
+
+        Raises:
+            JoinRefused: no such invitation here, used by another machine, expired, or the seed's signature is wrong.
+        """
+        if ask.network != self._node.ledger.identity.network:
+            raise WrongNetwork("this hub belongs to another network")
+        self._sessions.spend(ask.challenge)
+        if ask.certificate != certificate:
+            raise SignatureInvalid("the machine saw another certificate than this hub's")
+        await self._node.write(lambda conn, changes: self._enrol(conn, changes, ask))
+        chain = await self._node.store.own(lambda conn: chain_of(self._node.ledger, conn, ask.node))
+        return messages.JoinReply(tuple(chain), self._node.id)
+
+    def _enrol(self, conn: Connection, changes: Changes, ask: messages.Join) -> None:
+        ledger, now = self._node.ledger, self._node.clock.wall_ms()
+        found = _find_invite(conn, ask)
+        if found is None:
+            raise UnknownSigner(
+                "this hub does not know the invitation (yet)",
+                hint="If the code was made elsewhere, wait until this hub has synced, then join again; else ask for a new one.",
+            )
+        fact, invite = found
+        known = ledger.rules.record(ask.node)
+        if known is not None:
+            if known.key == ask.key:
+                return  # the answer was lost: the same machine gets the same enrolment
+            raise JoinRefused("the joining code was used by another machine")
+        if now > invite.expires:
+            raise JoinRefused("the joining code has expired")
+        if ask.node != invite.node or invite.parent != self._node.id:
+            raise JoinRefused("the joining code is for another place")
+        _check_proof(ledger, invite, ask)
+        fields = {
+            "node": ask.node,
+            "invite": fact.link,
+            "key": ask.key,
+            "seal_key": ask.seal_key,
+            "suite": keys.SUITE_ED25519,
+            "challenge": ask.challenge,
+            "certificate": ask.certificate,
+            "proof": ask.proof,
+        }
+        ledger.append(conn, [Draft("node.enrol", now, fields)], changes)
+        take_in(ledger, conn, changes, now)
+        changes.rules = True
+
+
+def _check_proof(ledger: Ledger, invite: Invite, ask: messages.Join) -> None:
+    message = register.join_message(ask.node, ask.key, ask.seal_key, ask.challenge, ask.certificate)
+    try:
+        keys.check_public(ask.key)
+        keys.check_sealing_public(ask.seal_key)
+        keys.verify(invite.key, ask.proof, keys.SignedKind.JOIN, ledger.identity.network, message)
+    except (SignatureInvalid, DecodeError) as exc:
+        raise JoinRefused("the joining code is not genuine") from exc
+
+
+def _find_invite(conn: Connection, ask: messages.Join) -> tuple[Fact, Invite] | None:
+    rows = conn.execute("SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry ORDER BY f.entry DESC")
+    for (raw,) in rows:
+        header = decode_header(raw)
+        if header.type == "node.invite" and header.fields.get("key") == ask.invite:
+            fields = register.read_fields(header)
+            if isinstance(fields, Invite):
+                return Fact(hash_header(raw), header), fields
+    return None
+
+
+def chain_of(ledger: Ledger, conn: Connection, node: str) -> list[Bundle]:
+    """Return the chain of keys from the genesis down to a node, one bundle an entry; empty when it is not here."""
+    line = [node, *ledger.rules.now.ancestors(node)]
+    entries: list[tuple[int, int, int]] = []
+    for one in reversed(line):
+        record = ledger.rules.record(one)
+        if record is None:
+            return []
+        entries += _enrolment_entries(conn, record.enrolment)
+    return [bundle for entry in entries for bundle in ledger.bundles(conn, [entry])]
+
+
+def _enrolment_entries(conn: Connection, leaf: bytes) -> list[tuple[int, int, int]]:
+    place = "SELECT e.id, e.log, e.idx, e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf "
+    entry_id, log_id, index, raw = conn.execute(place + "= ?", (leaf,)).fetchone()
+    header = decode_header(raw)
+    if header.type == "network.genesis":
+        return [(entry_id, log_id, index)]
+    link = header.fields["invite"]
+    invite = conn.execute(place + "BETWEEN ? AND ?", (link + b"\x00" * 16, link + b"\xff" * 16)).fetchone()
+    return [tuple(invite[:3]), (entry_id, log_id, index)]

@@ -1,0 +1,255 @@
+"""What a hub tells its children: registers and keys first, then item texts, then cases; and what they fetch.
+
+Every function with a connection runs on the writer's connection, where own entries can be sealed. Pages are bounded by the
+bytes that the child asked for; a cursor never skips what was not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from hub.enrolment import chain_of
+from hub.feeds import WHOLE_CASE
+from node.ledger import Ledger, change_set
+from node.store import cases, logs
+from node.store.database import Connection
+from protocol import catalogue, limits, messages
+from protocol.cases import decode_context
+from protocol.errors import LimitExceeded, NotPermitted
+from protocol.log import Bundle, BundleEntry, LogId, decode_checkpoint, decode_header
+from protocol.register import View
+
+HEADS_PER_PAGE: Final = 2_000
+FEED_ROWS_PER_PULL: Final = 500
+OVERHEAD_BYTES: Final = 200  # of a bundle, about, beside its entries
+RECEIPTS_MAX: Final = 64
+
+
+def bundle_bytes(bundle: Bundle) -> int:
+    """Return about how many bytes a bundle takes."""
+    return OVERHEAD_BYTES + sum(
+        32 + len(entry.raw) + len(entry.body or b"") + 34 * len(entry.path) for entry in bundle.entries
+    )
+
+
+def below(view: View, child: str, node: str) -> bool:
+    """Tell whether a node is the child or stands below it."""
+    return node == child or view.above(child, node)
+
+
+def heads(ledger: Ledger, conn: Connection, child: str, after: LogId | None) -> tuple[list[messages.Head], bool]:
+    """Return a page of the heads held of the logs in a child's subtree, by log id."""
+    view = ledger.rules.now
+    found = sorted(
+        (
+            messages.Head(row.log, row.size, row.root)
+            for row in logs.load_logs(conn)
+            if row.size and not row.branch and below(view, child, row.log.node)
+        ),
+        key=lambda head: head.log,
+    )
+    rest = [head for head in found if after is None or head.log > after]
+    return rest[:HEADS_PER_PAGE], len(rest) > HEADS_PER_PAGE
+
+
+def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> messages.PullReply:
+    """Return what is new for a child's subtree, within the bytes it asked for."""
+    room = min(ask.bytes_max, limits.MESSAGE_BYTES_MAX // 2)
+    registers, room = _registers(ledger, conn, ask.cursors.registers, room)
+    number = registers[-1].number if registers else ask.cursors.registers
+    more = number < ledger.rules.number
+    items, texts_to, room = _items(ledger, conn, child, ask.cursors.catalogue, number, room)
+    more |= texts_to < number
+    start = ask.cursors.cases if ask.cursors.incarnation == ledger.identity.incarnation else 0
+    news: list[messages.CaseNews] = []
+    position = start
+    if not more:
+        news, position, more = _cases(ledger, conn, child, start, room)
+    cursors = messages.Cursors(number, texts_to, ledger.identity.incarnation, position)
+    return messages.PullReply(cursors, tuple(registers), tuple(items), tuple(news), more=more)
+
+
+def has_news(ledger: Ledger, conn: Connection, child: str, cursors: messages.Cursors) -> bool:
+    """Tell whether a pull would bring something."""
+    number = ledger.rules.number
+    if cursors.registers < number or cursors.catalogue < number or cursors.incarnation != ledger.identity.incarnation:
+        return True
+    row = conn.execute("SELECT 1 FROM feed WHERE child = ? AND position > ? LIMIT 1", (child, cursors.cases)).fetchone()
+    return row is not None
+
+
+def _registers(ledger: Ledger, conn: Connection, held: int, room: int) -> tuple[list[messages.RegisterNews], int]:
+    found: list[messages.RegisterNews] = []
+    rows = conn.execute(
+        "SELECT r.number, e.id, e.log, e.idx FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number > ? "
+        "ORDER BY r.number",
+        (max(held, 0),),
+    )
+    for number, entry_id, log_id, index in rows.fetchall():
+        (register,) = ledger.bundles(conn, [(entry_id, log_id, index)])
+        facts = conn.execute(
+            "SELECT e.id, e.log, e.idx FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number = ? ORDER BY e.id",
+            (number,),
+        ).fetchall()
+        bundles = [_without_texts(bundle) for bundle in ledger.bundles(conn, facts)]
+        room -= bundle_bytes(register) + sum(bundle_bytes(bundle) for bundle in bundles)
+        if found and room < 0:
+            break
+        found.append(messages.RegisterNews(number, register, tuple(bundles)))
+    return found, room
+
+
+def _without_texts(bundle: Bundle) -> Bundle:
+    """Leave out item texts: they go to those who need them."""
+    entries = tuple(
+        BundleEntry(one.index, one.raw, None if decode_header(one.raw).type == "catalogue.item" else one.body, one.path)
+        for one in bundle.entries
+    )
+    return Bundle(bundle.signed, entries)
+
+
+def _items(
+    ledger: Ledger, conn: Connection, child: str, held: int, number: int, room: int
+) -> tuple[list[tuple[bytes, bytes]], int, int]:
+    """Return item texts of registers (held, number] that a child's subtree may use, and up to where they reach."""
+    found: list[tuple[bytes, bytes]] = []
+    rows = conn.execute(
+        "SELECT f.number, f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry "
+        "WHERE f.number > ? AND f.number <= ? ORDER BY f.number, f.entry",
+        (held, number),
+    ).fetchall()
+    view, done = ledger.rules.now, held
+    for fact_number, leaf, raw, body in rows:
+        header = decode_header(raw)
+        if header.type == "catalogue.item" and body is not None and _concerns(view, child, header.fields):
+            room -= len(body) + 48
+            if found and room < 0:
+                return found, done, 0
+            found.append((leaf, body))
+        done = max(done, fact_number - 1)
+    return found, number, room
+
+
+def _concerns(view: View, child: str, fields: dict[str, object]) -> bool:
+    """Tell whether some node at or below a child may receive or decide an item."""
+    line = view.ancestors(child)
+    for key in ("receive", "decide"):
+        for pattern in fields.get(key) or ():  # type: ignore[attr-defined]
+            if catalogue.pattern_matches(pattern, child, line):
+                return True
+            if below(view, child, str(pattern).removesuffix("/*")):
+                return True
+    return False
+
+
+def _cases(
+    ledger: Ledger, conn: Connection, child: str, start: int, room: int
+) -> tuple[list[messages.CaseNews], int, bool]:
+    rows = conn.execute(
+        "SELECT position, case_id, entry_first, entry_last FROM feed WHERE child = ? AND position > ? ORDER BY position LIMIT ?",
+        (child, start, FEED_ROWS_PER_PULL),
+    ).fetchall()
+    found: list[messages.CaseNews] = []
+    position = start
+    for at, case_id, first, last in rows:
+        news = _case_news(ledger, conn, child, case_id, first, last)
+        size = sum(bundle_bytes(bundle) for bundle in news.bundles)
+        if found and size > room:
+            return found, position, True
+        room -= size
+        position = at
+        if news.bundles:
+            found.append(news)
+    return found, position, len(rows) == FEED_ROWS_PER_PULL
+
+
+def _case_news(ledger: Ledger, conn: Connection, child: str, case_id: int, first: int, last: int) -> messages.CaseNews:
+    view = ledger.rules.now
+    key = conn.execute("SELECT key FROM cases WHERE id = ?", (case_id,)).fetchone()[0]
+    rows = conn.execute(
+        "SELECT e.id, e.log, e.idx, l.node FROM entries e JOIN logs l ON l.id = e.log "
+        "WHERE e.case_id = ? AND e.id >= ? AND e.id <= ? ORDER BY e.id",
+        (case_id, 0 if first == WHOLE_CASE else first, last),
+    ).fetchall()
+    foreign = [row[:3] for row in rows if not below(view, child, row[3])]
+    return messages.CaseNews(key, tuple(ledger.bundles(conn, foreign)))
+
+
+# --- fetching
+
+
+def fetch(ledger: Ledger, conn: Connection, child: str, ask: messages.Fetch) -> messages.FetchReply:
+    """Return one thing that a child asks for.
+
+    Raises:
+        NotPermitted: it is not for this child's subtree.
+    """
+    if ask.what == "log" and ask.log is not None:
+        return _fetch_log(ledger, conn, child, ask.log, ask.start)
+    if ask.what == "case":
+        return _fetch_case(ledger, conn, child, ask.key)
+    if ask.what == "chain":
+        return messages.FetchReply(bundles=tuple(chain_of(ledger, conn, ask.node)))
+    if ask.what == "item":
+        fact = ledger.find_fact(conn, ask.key)
+        return messages.FetchReply(body=fact.body if fact else None)
+    raise NotPermitted(f"nothing of the kind {ask.what!r} can be fetched")
+
+
+def _fetch_log(ledger: Ledger, conn: Connection, child: str, log: LogId, start: int) -> messages.FetchReply:
+    if not below(ledger.rules.now, child, log.node):
+        raise NotPermitted("that log is not of your subtree")
+    row = logs.find_log(conn, log)
+    if row is None:
+        return messages.FetchReply()
+    sets, size = [], 0
+    for signed in logs.leading_on(logs.checkpoints_from(conn, row.id, start), start):
+        change = change_set(conn, row, signed, decode_checkpoint(signed.checkpoint))
+        size += sum(400 if isinstance(one, bytes) else 60 + len(one.body or b"") for one in change.entries)
+        if sets and size > limits.MESSAGE_BYTES_MAX // 2:
+            return messages.FetchReply(sets=tuple(sets), more=True)
+        sets.append(change)
+    return messages.FetchReply(sets=tuple(sets))
+
+
+def _fetch_case(ledger: Ledger, conn: Connection, child: str, key: bytes) -> messages.FetchReply:
+    row = cases.load_by_keys(conn, [key]).get(key)
+    if row is None or row.context is None:
+        return messages.FetchReply()
+    view = ledger.rules.now
+    if not any(below(view, child, party) for party in decode_context(row.context).parties):
+        raise NotPermitted("your subtree has no part in that case")
+    entries = conn.execute("SELECT id, log, idx FROM entries WHERE case_id = ? ORDER BY id", (row.id,)).fetchall()
+    return messages.FetchReply(bundles=tuple(_within(ledger.bundles(conn, entries))))
+
+
+def _within(bundles: Sequence[Bundle]) -> list[Bundle]:
+    if sum(bundle_bytes(bundle) for bundle in bundles) > limits.MESSAGE_BYTES_MAX:
+        raise LimitExceeded("the case is too long for one answer", hint="Pull it instead.")
+    return list(bundles)
+
+
+# --- receipts from further up
+
+
+def upstream_receipts(
+    ledger: Ledger, conn: Connection, child: str, told: dict[tuple[int, str], int]
+) -> tuple[list[Bundle], dict[tuple[int, str], int]]:
+    """Return receipts of hubs above this one for a child's logs, those it was not told yet.
+
+    Args:
+        told: (log id, hub) → size that the child knows.
+    """
+    rows = conn.execute(
+        "SELECT r.log, r.hub, max(r.size), e.id, e.log, e.idx, l.node FROM receipts r JOIN entries e ON e.id = r.entry "
+        "JOIN logs l ON l.id = r.log WHERE r.hub <> ? GROUP BY r.log, r.hub",
+        (ledger.identity.node,),
+    ).fetchall()
+    view = ledger.rules.now
+    fresh, places = {}, {}
+    for log_id, hub, size, entry_id, entry_log, index, node in rows:
+        if size > told.get((log_id, hub), 0) and below(view, child, node) and len(places) < RECEIPTS_MAX:
+            fresh[log_id, hub] = size
+            places[entry_id] = (entry_id, entry_log, index)
+    return ledger.bundles(conn, list(places.values())), fresh

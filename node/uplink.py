@@ -1,0 +1,679 @@
+"""The node's way up: meet the parent, push what it lacks, pull what it has for us, wait for news.
+
+The child always speaks first. One push is in flight at a time, carrying all that is pending up to the message's bound; the
+next one is prepared meanwhile. Retrying never ends: the slot that the hub gives, else full jitter, capped; a local write or
+any contact wakes it. No cursor moves without a verified receipt or a verified page, each in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+
+from node import faults
+from node import logs as lines
+from node.ledger import Changes, Ledger, change_set
+from node.node import PROGRAM, Node
+from node.ports import Transport
+from node.projection import Batch
+from node.store import cases, logs
+from node.store.database import Connection
+from node.store.logs import LogRow
+from protocol import errors, keys, limits, messages
+from protocol.errors import (
+    DecodeError,
+    GapFound,
+    LinkError,
+    Overloaded,
+    PeerError,
+    ProofInvalid,
+    SessionEnded,
+    TongbanError,
+    UnknownSigner,
+)
+from protocol.log import Bundle, LogId, WireEntry, decode_body, decode_checkpoint, hash_body
+from protocol.register import read_register
+
+PUSH_BYTES: Final = limits.MESSAGE_BYTES_MAX - (64 << 10)
+CASES_CURSOR: Final = "cases"
+TEXTS_CURSOR: Final = "texts"
+CONTACT: Final = "contact"
+MENDED_MAX: Final = 50  # cases fetched whole in one round
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the uplink behaves; spans in seconds. addresses: of the parent, tried first."""
+
+    addresses: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+    wait_s: int = 50
+    retry_min_s: float = 1.0
+    retry_max_s: float = 300.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one synchronisation did. Counts of entries."""
+
+    acked: int = 0
+    pulled: int = 0
+    pending: int = 0
+
+
+@dataclass(slots=True)
+class _Session:
+    address: str
+    token: bytes
+    hub: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A push made ready. sizes: log id → size that it brings the hub to. roots: (log id, size) → root."""
+
+    body: bytes
+    sizes: dict[int, int]
+    entries: int
+    more: bool
+
+
+class Uplink:
+    """One node's connection to its parent. Owner: the event loop."""
+
+    def __init__(self, node: Node, transport: Transport, settings: Settings) -> None:
+        self.node = node
+        self.transport = transport
+        self.settings = settings
+        self.progress = Progress()
+        self._session: _Session | None = None
+        self._dirty = asyncio.Event()
+        self._dirty.set()
+        self._last_error: TongbanError | None = None
+        self._compared = False
+        node.listeners.append(self._changed)
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.logs:
+            self._dirty.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session stands."""
+        return self._session is not None
+
+    # --- the endless loop
+
+    async def run(self) -> None:
+        """Keep in step with the parent for ever; ends only when cancelled."""
+        failures = 0
+        while True:
+            failure: TongbanError = LinkError("the line ended")
+            try:
+                await self.round()
+                failures = 0
+                await self._follow()
+            except* TongbanError as group:
+                failure = _first(group)
+            self._drop(failure)
+            await self._pause(failure, failures)
+            failures += 1
+
+    async def _follow(self) -> None:
+        """Push on each local write and pull on each piece of news, side by side, until something fails."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._push_loop())
+            group.create_task(self._news_loop())
+
+    async def _push_loop(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await self.push_all()
+
+    async def _news_loop(self) -> None:
+        while True:
+            if await self._wait():
+                await self.pull_all()
+
+    async def _pause(self, exc: TongbanError, failures: int) -> None:
+        """Wait before trying again: the slot that the hub gave, else full jitter; a local write may wake us."""
+        if isinstance(exc, Overloaded):
+            span_s = exc.retry_after_s * (1 + self.node.entropy.uniform())
+        else:
+            ceiling = min(self.settings.retry_max_s, self.settings.retry_min_s * 2 ** min(failures, 16))
+            span_s = max(ceiling * self.node.entropy.uniform(), 0.05)
+        self._dirty.clear()
+        sleeping = asyncio.ensure_future(self.node.clock.sleep(span_s))
+        waking = asyncio.ensure_future(self._dirty.wait())
+        try:
+            # a local write shortens a long pause, but never to a busy loop
+            await asyncio.wait({sleeping, waking} if failures < 3 else {sleeping}, return_when=asyncio.FIRST_COMPLETED)  # noqa: PLR2004
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+            self._dirty.set()
+
+    def _drop(self, exc: TongbanError) -> None:
+        lines.failure("uplink.failed", exc)
+        self._session = None
+        self._compared = False
+        self._last_error = exc
+
+    # --- one round
+
+    async def round(self) -> Progress:
+        """Meet, compare, push everything, pull everything; raises LinkError or PeerError when it cannot."""
+        await self._meet()
+        if not self._compared:
+            await self._compare()
+        await self.push_all()
+        await self.pull_all()
+        await self.push_all()  # what came down may have made us state something
+        return self.progress
+
+    async def sync(self, timeout_s: float) -> Progress:
+        """Do one round within a time; try again meanwhile. Raises the last error when the time is over."""
+        deadline = self.node.clock.monotonic_s() + timeout_s
+        failures = 0
+        while True:
+            try:
+                return await self.round()
+            except TongbanError as exc:
+                self._drop(exc)
+                if not exc.retryable or self.node.clock.monotonic_s() >= deadline:
+                    raise
+                left = deadline - self.node.clock.monotonic_s()
+                await self.node.clock.sleep(min(left, 0.2 * 2 ** min(failures, 4)))
+                failures += 1
+
+    # --- meeting
+
+    async def _meet(self) -> _Session:
+        if self._session is None:
+            self._session = await self._first_that_answers(await self.addresses())
+        return self._session
+
+    async def addresses(self) -> list[tuple[str, str]]:
+        """Return (hub, address) to try: the parent's as configured, then as the topology has them, then the next ancestors'."""
+        parent = self.node.parent
+        if parent is None:
+            raise errors.CommandRefused("this node is the root: it has no parent")
+        found = [(parent, address) for address in self.settings.addresses]
+        for hub in (parent, *self.node.rules.now.ancestors(parent)):
+            record = self.node.rules.record(hub)
+            found += [(hub, address) for address in (record.addresses if record else ()) if (hub, address) not in found]
+        return found
+
+    async def _first_that_answers(self, places: Sequence[tuple[str, str]]) -> _Session:
+        failure: TongbanError = LinkError("no address of the parent is known", hint="Set [uplink] parents in config.toml.")
+        for hub, address in places:
+            try:
+                return await self._login(hub, address)
+            except (LinkError, PeerError) as exc:
+                failure = exc
+        raise failure
+
+    async def _login(self, hub: str, address: str) -> _Session:
+        identity = self.node.ledger.identity
+        ask = messages.Greet(messages.VERSIONS, identity.network, identity.node, self.node.entropy.bytes(32))
+        greeting, certificate = await self._call(address, "greet", ask, messages.Greeting)
+        messages.choose_version((greeting.version,))
+        record = self.node.rules.record(greeting.node)
+        if greeting.network != identity.network or record is None or greeting.node not in {hub, self.node.parent}:
+            raise PeerError(f"at {address} answers another node than {hub}", hint="Check [uplink] parents.")
+        text = messages.greeting_text(identity.node, ask.challenge, greeting.challenge, certificate, greeting.node)
+        keys.verify(record.key, greeting.signature, keys.SignedKind.GREET, identity.network, text)
+        proof = messages.login_text(identity.node, greeting.challenge, certificate)
+        signature = identity.key.sign(keys.SignedKind.HELLO, identity.network, proof)
+        login = messages.Login(identity.node, greeting.challenge, certificate, signature, PROGRAM)
+        session, _ = await self._call(address, "login", login, messages.Session)
+        lines.event("uplink.met", parent=greeting.node)
+        return _Session(address, session.token, greeting.node)
+
+    async def _ask(self, name: str, ask: messages.Message, kind: type[R], timeout_s: float | None = None) -> R:
+        session = await self._meet()
+        reply, _ = await self._call(session.address, name, ask, kind, session.token, timeout_s)
+        return reply
+
+    async def _call(  # noqa: PLR0917
+        self,
+        address: str,
+        name: str,
+        ask: messages.Message | bytes,
+        kind: type[R],
+        token: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[R, bytes]:
+        return await call(self.transport, address, name, ask, kind, token, timeout_s or self.settings.timeout_s)
+
+    # --- comparing heads
+
+    async def _compare(self) -> None:
+        """Say hello: one digest; if it differs, learn what the hub holds and go back to the common point."""
+        mine = await self.node.read(_own_heads)
+        reply = await self._ask("hello", messages.Hello(messages.digest(mine.values())), messages.HelloReply)
+        await self._keep_receipts(reply.receipts)
+        if reply.same:
+            await self._acknowledge_all(mine)
+        else:
+            await self._align(mine, await self._all_heads(reply, messages.digest(mine.values())))
+        self._compared = True
+
+    async def _all_heads(self, reply: messages.HelloReply, digest: bytes) -> dict[LogId, messages.Head]:
+        theirs = {head.log: head for head in reply.heads}
+        while reply.more and reply.heads:
+            reply = await self._ask("hello", messages.Hello(digest, reply.heads[-1].log), messages.HelloReply)
+            theirs.update({head.log: head for head in reply.heads})
+        return theirs
+
+    async def _acknowledge_all(self, mine: dict[int, messages.Head]) -> None:
+        def save(conn: Connection, _: Changes) -> None:
+            for log_id, head in mine.items():
+                logs.save_ack(conn, log_id, head.size)
+
+        await self.node.write(save)
+
+    async def _align(self, mine: dict[int, messages.Head], theirs: dict[LogId, messages.Head]) -> None:
+        """Set each log's common point; what the parent has more of (we were restored) is fetched back."""
+        behind = [head for log_id, head in mine.items() if theirs.get(head.log, head).size > head.size]
+        behind_logs = {head.log for head in behind}
+        unknown = [head for log, head in theirs.items() if log not in {one.log for one in mine.values()}]
+
+        def save(conn: Connection, _: Changes) -> None:
+            for log_id, head in mine.items():
+                their_size = theirs[head.log].size if head.log in theirs else 0
+                logs.save_ack(conn, log_id, min(their_size, head.size))
+
+        await self.node.write(save)
+        for head in [theirs[log] for log in sorted(behind_logs)] + unknown:
+            await self._fetch_tail(head)
+
+    async def _fetch_tail(self, head: messages.Head) -> None:
+        """Fetch what the parent has of a log of our subtree and we have not: after a restore, or a move."""
+        while True:
+            start = await self.node.read(lambda conn: row.size if (row := logs.find_log(conn, head.log)) else 0)
+            if start >= head.size:
+                return
+            reply = await self._ask("fetch", messages.Fetch("log", head.log, start), messages.FetchReply)
+            if not reply.sets:
+                raise PeerError(f"the parent does not give back the log of {head.log.node}", hint="Try again later.")
+            now = self.node.clock.wall_ms()
+
+            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply, now: int = now) -> None:
+                ledger = self.node.ledger
+                batch = Batch(conn, ledger.rules, ledger.judge)
+                accepted = [ledger.accept_set(conn, batch, change, now) for change in reply.sets]
+                ledger.finish(conn, batch, changes)
+                if any(one.fork_at >= 0 for one in accepted):
+                    raise errors.ForkDetected(f"the parent holds another history of {head.log.node}")
+                for one in accepted:
+                    logs.save_ack(conn, one.row.id, one.checkpoint.size)
+
+            await self.node.write(take)
+
+    # --- pushing
+
+    async def push_all(self) -> None:
+        """Push until nothing is pending; the next message is made ready while one is on its way."""
+        self._dirty.clear()
+        outgoing = await self._prepare({})
+        while outgoing is not None:
+            on_its_way = asyncio.ensure_future(self._send(outgoing))
+            following = await self._prepare(outgoing.sizes) if outgoing.more else None
+            try:
+                await on_its_way
+            except GapFound as exc:
+                await self._go_back(exc)
+                following = await self._prepare({})
+            outgoing = following
+        self.progress.pending = 0
+
+    async def _prepare(self, assumed: dict[int, int]) -> _Outgoing | None:
+        return await self.node.store.own(lambda conn: prepare_push(self.node.ledger, conn, assumed))
+
+    async def _send(self, outgoing: _Outgoing) -> None:
+        faults.point("uplink.before_push")
+        session = await self._meet()
+        reply, _ = await self._call(session.address, "push", outgoing.body, messages.PushReply, session.token)
+        await self.node.write(lambda conn, changes: self._take_receipt(conn, changes, outgoing, reply))
+        faults.point("uplink.acknowledged")
+        self.progress.acked += outgoing.entries
+        await self._keep_receipts(reply.receipts)
+
+    def _take_receipt(self, conn: Connection, changes: Changes, outgoing: _Outgoing, reply: messages.PushReply) -> None:
+        """Believe a receipt: only what it names, with roots that are ours."""
+        if reply.receipt is None:
+            raise ProofInvalid("the parent acknowledged without a receipt")
+        receipted = keep_receipt(self.node.ledger, conn, reply.receipt)
+        for log_id, size in outgoing.sizes.items():
+            row = logs.load_log(conn, log_id)
+            if receipted.get(row.log, 0) < size:
+                raise ProofInvalid(f"the parent's receipt does not name what was sent of {row.log.node}")
+            logs.save_ack(conn, log_id, size)
+        logs.set_meta(conn, CONTACT, self.node.clock.wall_ms().to_bytes(8, "big"))
+        changes.receipts = True
+
+    async def _go_back(self, exc: GapFound) -> None:
+        """The parent holds less than we thought: go back to what it names."""
+        log = exc.log
+        if not isinstance(log, LogId):
+            raise exc
+
+        def save(conn: Connection, _: Changes) -> None:
+            row = logs.find_log(conn, log)
+            if row is None or exc.size_held >= logs.acks(conn).get(row.id, 0):
+                raise ProofInvalid("the parent names a gap that is none")
+            logs.save_ack(conn, row.id, exc.size_held)
+
+        await self.node.write(save)
+
+    async def _keep_receipts(self, receipts: Sequence[Bundle]) -> None:
+        """Keep receipts of hubs further up, that came with a reply."""
+        if not receipts:
+            return
+
+        def keep(conn: Connection, changes: Changes) -> None:
+            for bundle in receipts:
+                keep_receipt(self.node.ledger, conn, bundle)
+            changes.receipts = True
+
+        try:
+            await self.node.write(keep)
+        except UnknownSigner as exc:
+            lines.failure("uplink.receipt_unknown", exc)  # its hub's enrolment is on its way; the parent repeats it
+
+    # --- pulling
+
+    async def pull_all(self) -> None:
+        """Pull until nothing is left, then fetch what cases still miss."""
+        more = True
+        while more:
+            more = await self._pull_page()
+        await self._mend()
+
+    async def cursors(self) -> messages.Cursors:
+        """Return how far this node has pulled."""
+
+        def load(conn: Connection) -> messages.Cursors:
+            incarnation, position = logs.get_cursor(conn, CASES_CURSOR)
+            _, texts = logs.get_cursor(conn, TEXTS_CURSOR)
+            return messages.Cursors(self.node.rules.number, texts, incarnation, position)
+
+        return await self.node.store.own(load)
+
+    async def _pull_page(self) -> bool:
+        ask = messages.Pull(await self.cursors())
+        reply = await self._ask("pull", ask, messages.PullReply)
+        await self._with_chains(lambda: self.node.write(lambda conn, changes: take_page(self.node.ledger, conn, changes, reply)))
+        self.progress.pulled += sum(len(bundle.entries) for news in reply.cases for bundle in news.bundles)
+        await self._keep_receipts(reply.receipts)
+        if reply.more and reply.cursors == ask.cursors:
+            raise PeerError("the parent says more, and gives nothing", hint="Update the parent's program.")
+        return reply.more
+
+    async def _with_chains(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Run a step; where an author is not known yet, fetch the chain of its key and try again."""
+        for _ in range(limits.DEPTH_MAX):
+            try:
+                return await attempt()
+            except UnknownSigner as exc:
+                if not exc.node or not await self._fetch_chain(exc.node):
+                    raise
+        raise UnknownSigner("the authors of a page are not known")
+
+    async def _fetch_chain(self, node: str) -> bool:
+        reply = await self._ask("fetch", messages.Fetch("chain", node=node), messages.FetchReply)
+        if not reply.bundles:
+            return False
+
+        def take(conn: Connection, changes: Changes) -> None:
+            batch = Batch(conn, self.node.rules, self.node.ledger.judge)
+            self.node.ledger.accept_bundles(conn, batch, reply.bundles)
+            batch.finish()
+            changes.rules = True
+
+        await self.node.write(take)
+        return self.node.rules.record(node) is not None
+
+    async def _mend(self) -> None:
+        """Fetch whole cases in which something is missing."""
+        ids = await self.node.read(lambda conn: cases.waiting_ids(conn, MENDED_MAX))
+        rows = await self.node.read(lambda conn: cases.load_by_ids(conn, ids))
+        for row in rows:
+            try:
+                reply = await self._ask("fetch", messages.Fetch("case", key=row.key), messages.FetchReply)
+            except errors.NotPermitted:
+                continue
+            if reply.bundles:
+                await self._with_chains(
+                    lambda reply=reply: self.node.write(  # type: ignore[misc]
+                        lambda conn, changes: take_bundles(self.node.ledger, conn, changes, reply.bundles)
+                    )
+                )
+
+    async def _wait(self) -> bool:
+        span = self.settings.wait_s
+        ask = messages.Wait(await self.cursors(), span)
+        reply = await self._ask("wait", ask, messages.WaitReply, timeout_s=span + self.settings.timeout_s)
+        await self._keep_receipts(reply.receipts)
+        return reply.news
+
+
+async def call(  # noqa: PLR0917
+    transport: Transport,
+    address: str,
+    name: str,
+    ask: messages.Message | bytes,
+    kind: type[R],
+    token: bytes | None,
+    timeout_s: float,
+) -> tuple[R, bytes]:
+    """Send one message and read its reply.
+
+    Returns:
+        The reply, and the hash of the certificate that the connection showed.
+
+    Raises:
+        LinkError: no answer. PeerError: a refusal, as the peer said it.
+    """
+    body = ask if isinstance(ask, bytes) else messages.encode(ask)
+    token_text = token.hex() if token is not None else None
+    response = await transport.request(address, messages.PATH + name, body, token=token_text, timeout_s=timeout_s)
+    if response.status == 200:  # noqa: PLR2004
+        return messages.decode(response.body, kind), response.certificate_hash
+    raise refusal_of(response.body, response.status, response.retry_after_s)
+
+
+_BY_CODE: Final = {
+    kind.code: kind
+    for kind in (
+        errors.DecodeError,
+        errors.LimitExceeded,
+        errors.SignatureInvalid,
+        errors.UnknownSigner,
+        errors.NotPermitted,
+        errors.ProofInvalid,
+        errors.VersionUnsupported,
+        errors.WrongNetwork,
+        errors.SessionEnded,
+        errors.JoinRefused,
+        errors.ForkDetected,
+    )
+}
+
+
+def refusal_of(body: bytes, status: int, retry_after_s: float | None) -> TongbanError:
+    """Turn a refusal into the error that it names; what is no refusal of ours is a broken line (a captive portal, say)."""
+    try:
+        refusal = messages.decode(body, messages.Refusal)
+    except PeerError:
+        return LinkError(f"something else than a node answered (status {status})")
+    if retry_after_s is not None or refusal.code == Overloaded.code:
+        return Overloaded(refusal.message[:300], retry_after_s=min(retry_after_s or 1.0, 3_600.0))
+    if refusal.code == GapFound.code and refusal.held:
+        return GapFound(refusal.message[:300], size_held=refusal.held[0].size, log=refusal.held[0].log)
+    if status >= 500:  # noqa: PLR2004
+        return LinkError(f"the hub cannot now: {refusal.message[:300]}", hint=refusal.hint[:300])
+    return _BY_CODE.get(refusal.code, PeerError)(refusal.message[:300], hint=refusal.hint[:300])
+
+
+# --- units of work
+
+
+def _own_heads(conn: Connection) -> dict[int, messages.Head]:
+    return {row.id: messages.Head(row.log, row.size, row.root) for row in logs.load_logs(conn) if _is_whole(row)}
+
+
+def _is_whole(row: LogRow) -> bool:
+    """Tell whether a log is held from its beginning: our own or one of our subtree's, not a relayed piece."""
+    return row.size > 0 and not row.branch
+
+
+def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _Outgoing | None:
+    """Make the next push ready: our own log first, so that enrolments come before what the enrolled wrote.
+
+    Args:
+        assumed: sizes that a push on its way will bring the hub to.
+    """
+    ledger.seal(conn)
+    acked = {**logs.acks(conn), **assumed}
+    own = ledger.own_row(conn)
+    rows = [own] + [row for row in logs.load_logs(conn) if row.id != own.id and _is_whole(row)]
+    sets, sizes, room, entries = [], {}, PUSH_BYTES, 0
+    for row in rows:
+        size = acked.get(row.id, 0)
+        if size >= row.size:
+            continue
+        for signed in ledger.checkpoints_from(conn, row, size):
+            checkpoint = decode_checkpoint(signed.checkpoint)
+            change = change_set(conn, row, signed, checkpoint)
+            room -= _about_bytes(change.entries)
+            if sets and (room < 0 or len(sets) >= limits.SETS_PER_PUSH_MAX):
+                return _Outgoing(messages.encode(messages.Push(tuple(sets))), sizes, entries, more=True)
+            sets.append(change)
+            sizes[row.id] = checkpoint.size
+            entries += checkpoint.size - max(checkpoint.start, size)
+    if not sets:
+        return None
+    return _Outgoing(messages.encode(messages.Push(tuple(sets))), sizes, entries, more=False)
+
+
+def _about_bytes(entries: Sequence[WireEntry | bytes]) -> int:
+    """Return a safe guess at a set's packed bytes: exact for raw entries, fields counted once more."""
+    raw = msgspec.msgpack.encode(entries)
+    return len(raw) + 400
+
+
+def keep_receipt(ledger: Ledger, conn: Connection, bundle: Bundle) -> dict[LogId, int]:
+    """Verify a receipt and keep it: its entry, and what it says of logs held here.
+
+    Returns:
+        The size receipted of each log that it names and whose root is ours at that size.
+
+    Raises:
+        ProofInvalid: no receipt, or of another history than ours.
+    """
+    batch = Batch(conn, ledger.rules, ledger.judge)
+    (sparse,) = ledger.accept_bundles(conn, batch, [bundle])
+    batch.finish()
+    header, body = sparse.entry.header, sparse.entry.body
+    if header is None or header.type != "receipt" or body is None:
+        raise ProofInvalid("the parent's receipt is none")
+    if header.body is None or hash_body(b"", header.body[0], body) != header.body[2]:
+        raise ProofInvalid("the body of a receipt is not the one that was signed")
+    found: dict[LogId, int] = {}
+    rows = []
+    try:
+        at = int(header.fields["at"])
+        for (node, incarnation), size, root in decode_body(body)["of"]:
+            row = logs.find_log(conn, LogId(node, incarnation))
+            if row is None or size > row.size:
+                continue
+            if _root_at(conn, row, size) not in {root, None}:
+                raise errors.ForkDetected(f"hub {header.node} receipted another history of {node}")
+            rows.append((row.id, header.node, size, at, sparse.id))
+            found[row.log] = size
+    except (KeyError, TypeError, ValueError) as exc:
+        raise DecodeError("a receipt cannot be read") from exc
+    logs.save_receipts(conn, rows)
+    return found
+
+
+def _root_at(conn: Connection, row: LogRow, size: int) -> bytes | None:
+    if size == row.size:
+        return row.root
+    signed = logs.checkpoint_at(conn, row.id, size)
+    return decode_checkpoint(signed.checkpoint).root if signed else None
+
+
+def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: messages.PullReply) -> None:
+    """Apply a page of news: rules first, then texts, then cases, then the cursors, in one transaction."""
+    for news in reply.registers:
+        _take_register(ledger, conn, changes, news)
+    for leaf, body in reply.items:
+        _take_text(ledger, conn, leaf, body)
+    if reply.registers:
+        refold_waiting(ledger, conn, changes)
+    faults.point("uplink.page_rules")
+    take_bundles(ledger, conn, changes, [bundle for news in reply.cases for bundle in news.bundles])
+    logs.set_cursor(conn, CASES_CURSOR, reply.cursors.incarnation, reply.cursors.cases)
+    logs.set_cursor(conn, TEXTS_CURSOR, b"", reply.cursors.catalogue)
+    faults.point("uplink.page_taken")
+
+
+def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: messages.RegisterNews) -> None:
+    if news.number <= ledger.rules.number:
+        return
+    batch = Batch(conn, ledger.rules, ledger.judge)
+    for bundle in news.facts:
+        ledger.accept_bundles(conn, batch, [bundle])
+    (sparse,) = ledger.accept_bundles(conn, batch, [news.register])
+    batch.finish()
+    header, body = sparse.entry.header, sparse.entry.body
+    if header is None or header.type != "register" or header.node != ledger.rules.root or body is None:
+        raise ProofInvalid("what should be a register is none")
+    if header.body is None or hash_body(b"", header.body[0], body) != header.body[2]:
+        raise ProofInvalid("the body of a register is not the one that was signed")
+    ledger.take_register(conn, sparse.id, read_register(sparse.entry.leaf, header, body))
+    changes.rules = True
+
+
+def _take_text(ledger: Ledger, conn: Connection, leaf: bytes, body: bytes) -> None:
+    fact = ledger.find_fact(conn, leaf)
+    if fact is None or fact.header.body is None:
+        return
+    if hash_body(b"", fact.header.body[0], body) != fact.header.body[2]:
+        raise ProofInvalid("the text of an item is not the one that its publisher signed")
+    conn.execute(
+        "UPDATE entries SET body = ? WHERE body IS NULL AND id = (SELECT entry FROM facts WHERE leaf = ?)", (body, leaf)
+    )
+
+
+def take_bundles(ledger: Ledger, conn: Connection, changes: Changes, bundles: Sequence[Bundle]) -> None:
+    """Apply entries of cases that came in bundles: fold, feed on, write."""
+    batch = Batch(conn, ledger.rules, ledger.judge)
+    ledger.accept_bundles(conn, batch, bundles)
+    ledger.finish(conn, batch, changes)
+
+
+def refold_waiting(ledger: Ledger, conn: Connection, changes: Changes) -> None:
+    """Fold cases again that waited, because new rules may be what they waited for."""
+    ids = cases.waiting_ids(conn, limits.CASE_ENTRIES_MAX)
+    touched = Batch(conn, ledger.rules, ledger.judge).refold(cases.load_by_ids(conn, ids))
+    changes.cases += touched
+    if ledger.feed is not None:
+        ledger.feed(conn, touched, changes)
+
+
+
+def _first(group: BaseExceptionGroup[TongbanError]) -> TongbanError:
+    """Return the first error of a group, as it was raised."""
+    for one in group.exceptions:
+        return _first(one) if isinstance(one, BaseExceptionGroup) else one
+    return LinkError("the line ended")
