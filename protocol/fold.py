@@ -682,7 +682,7 @@ def advance(context: Context | None, held: Held, judge: Judge) -> Context | None
 
     Args:
         context: of a fold of all other entries held; None for the first entry of a case.
-        held: an entry of this case that those do not contain.
+        held: an entry of this case; one that they contain already gives None.
         judge: authority under its basis.
     """
     header = held.header
@@ -728,7 +728,9 @@ def _advance_spine(context: Context, held: Held, judge: Judge) -> Context | None
 
 def _advance_side(context: Context, held: Held, judge: Judge) -> Context | None:
     header = held.header
-    if header.type == "time" or side_fault(context, header, header.claimed_at, judge):
+    if header.type == "time" or any(known.link == held.link for known in context.fresh):
+        return None
+    if side_fault(context, header, header.claimed_at, judge):
         return None
     if header.type == "task" and not _answers_stage(context, header):
         return None

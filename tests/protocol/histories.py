@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import strategies as st
 
 from protocol.cases import CaseTerms, Held
 from protocol.log import Header, encode_header
@@ -88,7 +89,7 @@ class TreeJudge:
             depth, at = depth + 1, self._parent(header, at)
         return depth
 
-    def refusal(self, header: Header, terms: CaseTerms, legal_at: int) -> str | None:
+    def refusal(self, header: Header, terms: CaseTerms, legal_at: int) -> str | None:  # noqa: ARG002
         if (header.node, header.type) in self.refused:
             return "not_granted"
         if legal_at >= self.ends.get((header.node, header.type), legal_at + 1):
@@ -146,7 +147,7 @@ class Script:
         saw: Sequence[Held | bytes] = (),
         order: tuple[int, ...] | None = None,
         cut: bool = False,
-        at: int | None = None,
+        claimed: int | None = None,
         header: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> Held:
@@ -165,7 +166,7 @@ class Script:
             "type": type_,
             "officer": "01",
             "window": "1",
-            "claimed_at": self.now if at is None else at,
+            "claimed_at": self.now if claimed is None else claimed,
             "basis": BASIS,
             "count": count,
             "body": None,
@@ -195,3 +196,161 @@ class Script:
 def link_of(item: Held | bytes) -> bytes:
     """Return the link of an entry, or the link given."""
     return item if isinstance(item, bytes) else item.link
+
+
+# --- Hypothesis strategies
+
+_FIELDS: Mapping[str, st.SearchStrategy[dict[str, Any]]] = {
+    "refuse": st.fixed_dictionaries({"kind": st.sampled_from([4, 5])}),
+    "notice": st.fixed_dictionaries({"missing": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)}),
+    "accept": st.one_of(
+        st.just({}), st.fixed_dictionaries({"lacking": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)})
+    ),
+    "extend": st.fixed_dictionaries({"days": st.integers(1, 10)}),
+    "decide": st.fixed_dictionaries({"result": st.sampled_from(["grant", "partial", "deny"])}),
+    "offer": st.fixed_dictionaries({"to": st.sampled_from(NODES)}),
+    "dispatch": st.fixed_dictionaries(
+        {
+            "stage": st.just("s"),
+            "tasks": st.sampled_from([[["t", WEST_DEPT, None]], [["t", WEST_DEPT, "u"], ["u", WEST_DEPT_2]]]),
+            "join": st.sampled_from(["all", "any", 1]),
+        }
+    ),
+    "material": st.fixed_dictionaries({"materials": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)}),
+    "deliver": st.fixed_dictionaries({"how": st.sampled_from(["window", "post"])}),
+    "correct": st.just({"names": ["applicant"]}),
+}
+_garbage = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 1 << 40) | st.text(max_size=3) | st.binary(max_size=17),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+_FIELD_NAMES = ["to", "of", "at", "kind", "days", "stage", "tasks", "join", "missing", "dispatch", "task", "result"]
+garbage_fields = st.dictionaries(st.sampled_from(_FIELD_NAMES), _garbage, max_size=4)
+
+
+@dataclass
+class _Guess:
+    """What the generator believes of a spine entry's place; good enough to build deep trees."""
+
+    holder: str
+    epoch: int
+    offered: str | None
+
+
+def _fields_for(draw: st.DrawFn, type_: str, entries: Sequence[Held]) -> dict[str, Any]:
+    links = st.sampled_from([held.link for held in entries])
+    if type_ == "task":
+        dispatches = [held.link for held in entries if held.header.type == "dispatch"]
+        target = draw(st.sampled_from(dispatches) if dispatches else links)
+        result = draw(st.sampled_from(["pass", "fail"]))
+        return {"dispatch": target, "task": draw(st.sampled_from("tu")), "result": result}
+    if type_ == "time":
+        return {"of": draw(links), "at": START + draw(st.integers(0, 30)) * DAY}
+    if type_ == "adopt":
+        return {"of": draw(st.lists(links, min_size=1, max_size=2))}
+    return dict(draw(_FIELDS.get(type_, st.just({}))))
+
+
+def _sides(draw: st.DrawFn, entries: Sequence[Held]) -> tuple[list[Held], list[Held]]:
+    """Choose what a spine entry rests on and what else it saw."""
+    sides = [held for held in entries if held.header.type in SIDE_TYPES]
+    chosen = draw(st.lists(st.sampled_from(sides), unique_by=lambda held: held.link, max_size=4)) if sides else []
+    cut = draw(st.integers(0, len(chosen)))
+    return chosen[:cut], chosen[cut:]
+
+
+_SPINE = ["accept", "refuse", "notice", "suspend", "resume", "extend", "dispatch", "decide", "finish", "revoke"]
+_SPINE += ["withdraw", "offer", "offer", "take", "take", "return", "reclaim", "reclaim", "adopt"]
+_SIDE = ["task", "task", "material", "note", "deliver", "withdrawal", "correct", "rating"]
+
+
+@st.composite
+def hostile(
+    draw: st.DrawFn, *, length: int = 18, rests: bool = True, times: bool = True, cuts: bool = True, gaps: bool = True
+) -> list[Held]:
+    """Draw a history with everything that can go wrong: forks, clones, rival reclaims, cuts, strangers, wrong epochs,
+    unknown types and bases, garbage fields, side entries anywhere, and entries that are not here.
+    """
+    script = Script()
+    opening = script.open(cut=cuts and draw(st.integers(0, 15)) == 0)
+    guesses = {opening.link: _Guess(EAST_VILLAGE, 0, None)}
+    for _ in range(draw(st.integers(0, length))):
+        _draw_entry(draw, script, guesses, rests=rests, times=times, cuts=cuts)
+    if not gaps:
+        return script.entries
+    lost = draw(st.sets(st.integers(0, len(script.entries) - 1), max_size=2))
+    kept = [held for index, held in enumerate(script.entries) if index not in lost]
+    return kept or [opening]
+
+
+def _draw_entry(
+    draw: st.DrawFn, script: Script, guesses: dict[bytes, _Guess], *, rests: bool, times: bool, cuts: bool
+) -> None:
+    spine = [held for held in script.entries if held.link in guesses]
+    # mostly at the newest end, so that trees grow deep; else a fork anywhere
+    prev = spine[-1] if draw(st.integers(0, 2)) else draw(st.sampled_from(spine))
+    guess = guesses[prev.link]
+    is_side = draw(st.integers(0, 3)) == 0
+    kinds = (_SIDE + ["time"] * 2 * times) if is_side else _SPINE
+    type_ = draw(st.sampled_from(kinds))
+    if not is_side and guess.offered is not None and draw(st.integers(0, 4)):
+        type_ = draw(st.sampled_from(["take", "take", "return", "reclaim"]))
+    author = {"take": guess.offered, "return": guess.offered, "reclaim": None}.get(type_, guess.holder)
+    if is_side or author is None or not draw(st.integers(0, 9)):
+        author = draw(st.sampled_from(NODES))
+    fields = _fields_for(draw, type_, script.entries)
+    moves = type_ in {"take", "return", "reclaim"}
+    epoch = guess.epoch + moves
+    basis = draw(st.sampled_from([BASIS] * 6 + [BASIS_2] * 2))
+    oddity = draw(st.integers(0, 39))
+    header: dict[str, Any] = {"basis": basis}
+    if oddity == 0:
+        fields = draw(garbage_fields)
+    elif oddity == 1:
+        type_ = "prophecy"
+    elif oddity == 2:
+        header["basis"] = BASIS_UNKNOWN
+    elif oddity == 3:
+        epoch += draw(st.sampled_from([-1, 1, 2])) if epoch else 1
+    elif oddity == 4:
+        header["format"] = 2
+    elif oddity == 5:
+        header["prev"] = draw(st.one_of(st.none(), st.binary(min_size=16, max_size=16)))
+    elif oddity == 6:
+        fields["afterwards"] = True
+    # hostile fields go in whole, so that none is taken for an option of `write`
+    header["fields"] = fields
+    relied, seen = _sides(draw, script.entries) if rests and draw(st.booleans()) else ([], [])
+    count = script.counts.get(author, 0)
+    # a clone writes at a place that is taken; a restored store may restate in another order
+    order = (0, draw(st.integers(0, count))) if not draw(st.integers(0, 7)) else (0, count)
+    script.tip = prev.link
+    held = script.write(
+        author,
+        type_,
+        rests=relied if not is_side else (),
+        saw=seen if not is_side else (),
+        order=order,
+        cut=cuts and not draw(st.integers(0, 7)),
+        header={"prev": prev.link, **header, "epoch": epoch},
+    )
+    if not is_side:
+        guesses[held.link] = _after(guess, author, type_, epoch, fields)
+
+
+def _after(guess: _Guess, author: str, type_: str, epoch: int, fields: Mapping[str, Any]) -> _Guess:
+    if type_ in {"take", "reclaim"}:
+        return _Guess(author, epoch, None)
+    if type_ == "return":
+        return _Guess(guess.holder, epoch + 1, None)
+    if type_ == "offer" and isinstance(fields.get("to"), str):
+        return _Guess(guess.holder, guess.epoch, fields["to"])
+    return guess
+
+
+@st.composite
+def shuffled(draw: st.DrawFn, entries: Sequence[Held]) -> list[Held]:
+    """Draw the same entries in another order, some of them more than once."""
+    repeats = draw(st.lists(st.sampled_from(list(entries)), max_size=5))
+    return draw(st.permutations([*entries, *repeats]))
