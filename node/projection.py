@@ -144,7 +144,7 @@ class Batch:
         row = self._logs.get(log_id)
         if row is None:
             row = self._logs[log_id] = logs.load_log(self._conn, log_id)
-        return Held(leaf, header, order_of(self._rules, row.log, row.branch, index), is_cut(self._rules, row.log, row.key, index))
+        return _stand(self._rules, row, index, leaf, header)
 
     def _fold(self, touched: Touched, rows: Sequence[EntryRow]) -> None:
         if touched.row.context is not None:
@@ -155,11 +155,7 @@ class Batch:
 
     def held(self, rows: Sequence[EntryRow]) -> list[Held]:
         """Return stored entries of a case as the fold takes them; what cannot be read is left out."""
-        return [
-            self._held(row.log, row.index, hash_header(row.raw), header)
-            for row in rows
-            if (header := _readable(row.raw)) is not None
-        ]
+        return held_of(self._conn, self._rules, rows, self._logs)
 
     def refold(self, rows: Sequence[CaseRow]) -> list[Touched]:
         """Fold some cases again, because something they waited for is here."""
@@ -186,6 +182,30 @@ class Batch:
                     sources.append((source, entry_id))
         cases.save_names(self._conn, names)
         cases.save_sources(self._conn, sources)
+
+
+def held_of(
+    conn: Connection, rules: Rules, rows: Sequence[EntryRow], known: dict[int, LogRow] | None = None
+) -> list[Held]:
+    """Return stored entries of a case as the fold takes them; what cannot be read is left out.
+
+    Args:
+        known: logs loaded before, by id; it gains those that are needed.
+    """
+    known = {} if known is None else known
+    found = []
+    for row in rows:
+        header = _readable(row.raw)
+        if header is None:
+            continue
+        if row.log not in known:
+            known[row.log] = logs.load_log(conn, row.log)
+        found.append(_stand(rules, known[row.log], row.index, hash_header(row.raw), header))
+    return found
+
+
+def _stand(rules: Rules, log: LogRow, index: int, leaf: bytes, header: Header) -> Held:
+    return Held(leaf, header, order_of(rules, log.log, log.branch, index), is_cut(rules, log.log, log.key, index))
 
 
 def case_key(entry: Rebuilt) -> bytes | None:

@@ -112,6 +112,11 @@ def _is_key_prefix(text: str) -> bool:
     return 8 <= len(text) <= 32 and all(char in "0123456789abcdefABCDEF" for char in text)  # noqa: PLR2004
 
 
+def is_number_known(conn: Connection, number: str) -> bool:
+    """Tell whether a case with this printed number is here."""
+    return conn.execute("SELECT 1 FROM cases WHERE number = ? LIMIT 1", (number,)).fetchone() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What a list asks for; None = everything. `after`: the id of the last case of the page before."""
