@@ -1,0 +1,222 @@
+"""The program `tongban`: the commands of one node, and those that make and run a network.
+
+    main()        # reads sys.argv, ends the process with 0 done, 1 refused, 2 usage, config or input file, 3 try later
+
+`hub.commands` makes folders (init, join) and registers `invite` and `sync` with `node.operations`; `hub.service` runs a node.
+They are imported when a command needs them, by the functions at the end, so that help starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import click
+
+from node import config, console, logs
+from node.cli import administration, case, output
+from node.cli.execute import patiently, timed
+from node.cli.options import ADDRESS, LISTEN, NODE, Settings, with_settings
+from node.cli.process import run_until_stopped
+from node.cli.program import NAME, Program, give
+from node.folder import Folder
+from node.system import SystemClock, SystemEntropy
+from node.texts import t
+from protocol import limits
+from protocol.errors import InputError
+
+EXPIRES_H: Final = 168  # a week: a village machine is set up when somebody drives there
+SYNC_TIMEOUT_S: Final = 60.0
+JOIN_TIMEOUT_S: Final = 30.0
+GRACE_S: Final = 5.0  # beyond the time that an operation keeps itself
+CODE_CHARS_MAX: Final = 4_096
+
+_LISTEN: Final = click.option("--listen", type=LISTEN, metavar="H:P", help="监听地址 · where it answers other nodes")
+_ADVERTISE: Final = click.option(
+    "--advertise", type=ADDRESS, metavar="H:P", help="对外地址 · where others reach it; else the listen address"
+)
+
+EPILOG: Final = (
+    "CASE 办件 is a number, a key, or a unique beginning of a key (8 or more). The options above may stand before or after "
+    "a command. Exit code: 0 done, 1 refused or problems found, 2 usage, config or input file, 3 try later."
+)
+
+main = Program(
+    NAME,
+    help="通办 · Take cases in at any counter, decide them where they belong, lose nothing on the way.",
+    epilog=EPILOG,
+    hide_globals=False,
+    commands=[case.case, *administration.ALL],
+)
+
+
+@main.command()
+@click.option("--division", required=True, type=NODE, metavar="CODE", help="区划代码 · the root's 12-digit code")
+@click.option("--name", required=True, metavar="N", help="名称 · name of the network")
+@_LISTEN
+@_ADVERTISE
+@with_settings
+def init(settings: Settings, division: str, name: str, listen: str | None, advertise: str | None) -> int:
+    """建网 · Found a new network: this machine becomes its root."""
+    options = {"division": division, "name": name, "listen": listen, "advertise": advertise}
+    work = _commands().init(settings.folder, SystemClock(), SystemEntropy(), **options)
+    return _show(settings, "init", timed(work, settings.timeout_s))
+
+
+@main.command()
+@click.argument("node", type=NODE)
+@click.option("--name", required=True, metavar="N", help="名称 · name of the new node")
+@click.option("--parent", type=NODE, metavar="NODE", help="上级 · its parent; else this node")
+@click.option(
+    "--expires-h",
+    type=click.IntRange(1, limits.INVITE_HOURS_MAX),
+    default=EXPIRES_H,
+    show_default=True,
+    metavar="N",
+    help="有效小时 · hours for which the code is good",
+)
+@with_settings
+def invite(settings: Settings, node: str, name: str, parent: str | None, expires_h: int) -> int:
+    """邀请 · Make a one-time joining code for a new machine below."""
+    commands = _commands()
+    return give(
+        settings,
+        "invite",
+        lambda found: {"addresses": commands.default_address(found)},
+        node=node,
+        name=name,
+        parent=parent,
+        expires_h=expires_h,
+    )
+
+
+@main.command()
+@click.argument("joincode")
+@_LISTEN
+@_ADVERTISE
+@click.option("--proxy", metavar="URL", help="代理 · http://HOST:PORT of a proxy on the way to the parent")
+@with_settings
+def join(settings: Settings, joincode: str, listen: str | None, advertise: str | None, proxy: str | None) -> int:
+    """加入 · Join a network with a code; give the same command again when the parent is not there yet."""
+    if len(joincode) > CODE_CHARS_MAX:
+        raise InputError(f"a joining code has at most {CODE_CHARS_MAX} characters")
+    timeout_s = settings.timeout_s or JOIN_TIMEOUT_S
+    work = _commands().join(
+        settings.folder,
+        SystemClock(),
+        SystemEntropy(),
+        code=joincode,
+        listen=listen,
+        advertise=advertise,
+        proxy=proxy,
+        timeout_s=timeout_s,
+    )
+    return _show(settings, "join", timed(work, timeout_s + GRACE_S))
+
+
+@main.command()
+@with_settings
+def run(settings: Settings) -> int:
+    """运行 · Run the node until Ctrl-C or SIGTERM; the first line says where."""
+    folder = settings.folder
+    folder.require()
+    found = config.load(folder.config)
+    logs.configure(found.log, folder.root)
+    try:
+        patiently(folder, lambda: _serve(settings, folder, found))
+    finally:
+        logs.shutdown()
+    return output.EXIT_DONE
+
+
+@main.command()
+@with_settings
+def sync(settings: Settings) -> int:
+    """同步 · Send all that was written here and fetch all that waits above; exit 3 while the line is cut."""
+    _commands()
+    timeout_s = settings.timeout_s or SYNC_TIMEOUT_S
+    patient = replace(settings, timeout_s=timeout_s + GRACE_S)  # the operation keeps the time, and says what is missing
+    return give(patient, "sync", lambda found: {"settings": found}, timeout_s=timeout_s)
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="保留运行 · leave the network running")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 1 << 32),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="随机种子 · changes the story",
+)
+@with_settings
+def demo(settings: Settings, keep: bool, seed: int) -> int:
+    """演示 · Start ten nodes on this machine, tell their story, and check it."""
+    options = {"keep": keep, "seed": seed, "data": settings.data, "json": settings.as_json, "lang": settings.lang}
+    return _show(settings, "demo", _demo().run(options))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--map", "map_file", required=True, type=click.Path(path_type=Path), metavar="MAP", help="对照表 · map file"
+)
+@click.option(
+    "--network", type=click.Path(path_type=Path), metavar="DIR", help="演示网络 · of a kept demo: its nodes take turns"
+)
+@click.option("--dry-run", is_flag=True, help="只检查 · only check map and log")
+@with_settings
+def replay(settings: Settings, file: Path, map_file: Path, network: Path | None, dry_run: bool) -> int:
+    """回放 · Take an event log of another system in; may be given again after a stop."""
+    if network is None and not settings.data:
+        raise InputError("no node is named", hint="Add --data DIR for one node, or --network DIR for a kept demo.")
+    options = {
+        "file": file,
+        "map": map_file,
+        "network": network,
+        "dry_run": dry_run,
+        "data": settings.data,
+        "json": settings.as_json,
+    }
+    return _show(settings, "replay", _replay().run(options))
+
+
+def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:
+    from hub import service  # noqa: PLC0415 - see the top of this file
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    run_until_stopped(
+        lambda stop: service.run(
+            folder, found, clock, entropy, lambda ready: console.write_json(ready.as_dict()), stop
+        ),
+        on_stop=lambda: None if settings.as_json else console.write_message(t("run.stopping", settings.lang)),
+    )
+
+
+def _commands() -> ModuleType:
+    from hub import commands  # noqa: PLC0415 - see the top of this file
+
+    return commands
+
+
+def _demo() -> ModuleType:
+    return importlib.import_module("hub.demo")
+
+
+def _replay() -> ModuleType:
+    return importlib.import_module("hub.replay")
+
+
+def _show(settings: Settings, name: str, value: Any) -> int:  # noqa: ANN401 - JSON is any value
+    if value is None:  # it showed its answer itself, row by row
+        return output.EXIT_DONE
+    printer = output.Printer(settings, name)
+    printer.value(value)
+    return printer.finish()
+
+
+if __name__ == "__main__":
+    main()

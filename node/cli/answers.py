@@ -1,0 +1,199 @@
+"""Answers in words, from the same values that `--json` shows.
+
+A command of its own form has a function here; every other value is shown as its keys and values, rows as a table. Words come
+from `node.texts`; a key that has no column head there is shown as it is in the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from node import console
+from node.texts import TEXTS, t
+
+Value = Mapping[str, Any]
+
+_SHORT_TIME: Final = slice(0, 19)  # without ms and zone, which is always +08:00
+_PLACES_MAX: Final = 50  # problems shown in words; --json has them all
+
+
+def in_words(name: str, value: Any, lang: str) -> str:  # noqa: ANN401 - JSON is any value
+    """Return one result as lines for people.
+
+    Args:
+        name: of the command, as in `node.operations`.
+        value: its result.
+        lang: "zh" or "en".
+    """
+    if not isinstance(value, Mapping):
+        return str(value)
+    shown = _SHOWN.get(name)
+    if shown is not None:
+        return shown(value, lang)
+    if name.startswith("case.") and "case" in value and "safety" in value:
+        return _case_done(name.removeprefix("case."), value, lang)
+    return _pairs(value)
+
+
+def rows_in_words(rows: Sequence[Value], lang: str) -> str:
+    """Return rows as one table; a column that is empty in all rows is left out."""
+    keys = [
+        key for key in dict.fromkeys(key for row in rows for key in row) if any(_is_shown(row.get(key)) for row in rows)
+    ]
+    cells = [[_cell(key, row.get(key), lang) for key in keys] for row in rows]
+    return console.table([_head(key, lang) for key in keys], cells)
+
+
+def _case_done(step: str, value: Value, lang: str) -> str:
+    return t(
+        "case.done",
+        lang,
+        number=value["case"],
+        step=_text(f"step.{step}", lang, step),
+        safety=_text(f"safety.{value['safety']}", lang, str(value["safety"])),
+    )
+
+
+def _init(value: Value, lang: str) -> str:
+    recovery = value.get("recovery") or []
+    keys = recovery if isinstance(recovery, list) else [recovery]
+    return "\n".join(
+        [
+            t("init.done", lang, network=value.get("network"), node=value.get("node")),
+            str(value.get("root_fingerprint", "")),
+            t("init.recovery", lang),
+            *(f"  {key}" for key in keys),
+        ]
+    )
+
+
+def _invite(value: Value, lang: str) -> str:
+    code = str(value.get("code", ""))
+    said = t("invite.done", lang, expires=str(value.get("expires", ""))[_SHORT_TIME])
+    return "\n".join([said, f"  tongban join --data DIR {code}", console.qr(code) if code else ""]).rstrip()
+
+
+def _join(value: Value, lang: str) -> str:
+    return t("join.done", lang, node=value.get("node"), parent=value.get("parent"))
+
+
+def _sync(value: Value, lang: str) -> str:
+    return t("sync.done", lang, acked=value.get("acked", 0), pulled=value.get("pulled", 0))
+
+
+def _verify(value: Value, lang: str) -> str:
+    problems = value.get("problems") or []
+    if not problems:
+        return t("verify.good", lang, entries=value.get("entries", 0))
+    lines = [t("verify.bad", lang, count=len(problems))]
+    lines += [" ".join(str(part) for part in problem.values() if _is_shown(part)) for problem in problems[:_PLACES_MAX]]
+    return "\n".join(lines)
+
+
+def _rebuild(value: Value, lang: str) -> str:
+    different = value.get("different") or 0
+    count = len(different) if isinstance(different, list) else different
+    if count:
+        return t("rebuild.different", lang, count=count)
+    return t("rebuild.same", lang, count=value.get("cases", 0))
+
+
+def _show(value: Value, lang: str) -> str:
+    """One case: what it is, where it stands, and its steps with officer and time."""
+    due = value.get("due") or {}
+    marks = [
+        t("mark.delivered", lang) if value.get("delivered") else "",
+        t("mark.afterwards", lang) if value.get("recorded_afterwards") else "",
+    ]
+    state = " ".join([_text(f"state.{value.get('state')}", lang, str(value.get("state"))), *marks]).rstrip()
+    day = " ".join(
+        [str(due.get("date") or "-"), t("mark.provisional", lang) if due.get("provisional") else ""]
+    ).rstrip()
+    facts = [
+        ("head.number", value.get("case")),
+        ("head.state", state),
+        ("head.holder", value.get("holder")),
+        ("head.due", day),
+    ]
+    lines = [f"{t(key, lang)}  {fact}" for key, fact in facts]
+    return "\n".join([*lines, "", _timeline(value.get("timeline") or [], lang)]).rstrip()
+
+
+def _timeline(steps: Sequence[Value], lang: str) -> str:
+    heads = [t(f"head.{key}", lang) for key in ("time", "step", "node", "officer", "effect", "reason")]
+    rows = [
+        [
+            str(step.get("claimed_at", ""))[_SHORT_TIME],
+            _text(f"step.{step.get('type')}", lang, str(step.get("type"))),
+            str(step.get("node") or ""),
+            str(step.get("officer") or ""),
+            _text(f"effect.{step.get('effect')}", lang, str(step.get("effect"))),
+            str(step.get("reason") or ""),
+        ]
+        for step in steps
+    ]
+    return console.table(heads, rows)
+
+
+def _status(value: Value, lang: str) -> str:
+    """Who this is, what is safe where, and how the children stand."""
+    lines = [" ".join(str(value[key]) for key in ("node", "name", "listen", "version") if _is_shown(value.get(key)))]
+    for place in ("parent", "second"):
+        ack = (value.get("acked") or {}).get(place)
+        if ack:
+            until = str(ack.get("at", ""))[_SHORT_TIME]
+            lines.append(t("safety.parent_until", lang, time=until, name=ack.get("node") or place))
+    if value.get("pending"):
+        lines.append(t("safety.pending", lang, count=value["pending"]))
+    children = value.get("children") or []
+    return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
+
+
+def _pairs(value: Value) -> str:
+    return "\n".join(f"{key}: {_plain(inner)}" for key, inner in value.items() if _is_shown(inner))
+
+
+def _cell(key: str, value: object, lang: str) -> str:
+    if key in {"state", "effect", "safety", "result"} and isinstance(value, str):
+        return _text(f"{key}.{value}", lang, value)
+    return _plain(value)
+
+
+def _plain(value: object) -> str:
+    """Return a value on one line."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_plain(inner)}" for key, inner in value.items() if _is_shown(inner))
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(inner) for inner in value)
+    if isinstance(value, bool):
+        return "✓" if value else ""
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _head(key: str, lang: str) -> str:
+    return _text(f"head.{_HEADS.get(key, key)}", lang, key)
+
+
+def _text(key: str, lang: str, otherwise: str) -> str:
+    """Return a text by a key that depends on data; what a newer node names is shown as it came."""
+    return t(key, lang) if key in TEXTS else otherwise
+
+
+def _is_shown(value: object) -> bool:
+    return value not in (None, "", [], {}, False)
+
+
+_HEADS: Final = {"case": "number", "lag_entries": "lag", "last_contact": "contact", "title": "name"}
+
+_SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
+    "init": _init,
+    "invite": _invite,
+    "join": _join,
+    "sync": _sync,
+    "verify": _verify,
+    "rebuild": _rebuild,
+    "show": _show,
+    "case.show": _show,
+    "status": _status,
+}
