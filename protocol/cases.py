@@ -423,10 +423,6 @@ def _guard_offer(context: Context, header: Header) -> str:
     return _parties_fault(context, [header.fields["to"]])
 
 
-def _guard_custody(context: Context, header: Header) -> str:
-    return _parties_fault(context, [header.node])
-
-
 def _guard_notice(context: Context, _header: Header) -> str:
     return "spans" if len(context.clock.notices) >= limits.CASE_SPANS_MAX else ""
 
@@ -442,7 +438,11 @@ def _guard_extend(context: Context, header: Header) -> str:
 
 
 def _parties_fault(context: Context, nodes: Sequence[str]) -> str:
-    """Bound the parties: each is told of every entry, and a context holds them all."""
+    """Bound the parties: each is told of every entry, and a context holds them all.
+
+    A reclaim is never bounded: whoever filled a case with parties cannot keep it from his ancestors, and a reclaim of
+    an entry before the flood leaves the flood behind.
+    """
     return "parties" if len({*context.parties, *nodes}) > limits.CASE_PARTIES_MAX else ""
 
 
@@ -453,7 +453,6 @@ GUARDS: Final[Mapping[str, Guard]] = {
     "decide": _guard_decide,
     "dispatch": _guard_dispatch,
     "offer": _guard_offer,
-    "reclaim": _guard_custody,
     "notice": _guard_notice,
     "suspend": _guard_suspend,
     "extend": _guard_extend,
