@@ -103,6 +103,10 @@ class Uplink:
         if changes.logs:
             self._dirty.set()
 
+    def close(self) -> None:
+        """Stop listening to the node's changes."""
+        self.node.listeners.remove(self._changed)
+
     @property
     def connected(self) -> bool:
         """Whether a session stands."""

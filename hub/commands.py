@@ -1,0 +1,235 @@
+"""What the command line does beyond a node's own use cases: founding, inviting, joining, synchronising.
+
+`init` and `join` make a folder; the others are operations, carried out by the running node or on the opened store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hub import enrolment
+from node import config as configuration
+from node import operations, setup
+from node.command import Command
+from node.config import Config, join_address
+from node.folder import Folder, write_private
+from node.node import Node
+from node.office.desk import Act
+from node.ports import Clock, Entropy
+from node.store.database import Database
+from node.store import logs
+from node.transport import HttpsTransport
+from node.uplink import Settings, Uplink
+from node.joining import join as join_network
+from protocol import divisions, joincode, keys
+from protocol.errors import CommandRefused, InputError, LinkError
+from protocol.text import clean
+
+EXPIRES_H: Final = 168
+SYNC_TIMEOUT_S: Final = 60.0
+
+_uplinks: dict[int, Uplink] = {}  # by id of the running node; owner: the event loop
+
+
+def attach(node: Node, uplink: Uplink | None) -> None:
+    """Let the running node's commands use its uplink."""
+    if uplink is not None:
+        _uplinks[id(node)] = uplink
+
+
+async def carry_out(node: Node, command: Command) -> object:
+    """Carry out one command on an open node."""
+    claim = command.act
+    act = Act(claim.officer, claim.window, claim.at_ms, claim.source)
+    return await operations.run(node, command.name, command.params, act)
+
+
+# --- folders
+
+
+async def init(  # noqa: PLR0913
+    folder: Folder, clock: Clock, entropy: Entropy, *, division: str, name: str, listen: str | None, advertise: str | None
+) -> dict[str, object]:
+    """Found a new network; this machine is its root.
+
+    Raises:
+        InputError: not a division code, or the folder has a node already.
+    """
+    divisions.check_node_id(division) if divisions.is_node_id(division) else _bad_division(division)
+    settings = configuration.with_addresses(Config(), listen=listen, advertise=advertise)
+    if folder.exists():
+        raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
+    folder.create()
+    signing, sealing = entropy.bytes(32), entropy.bytes(32)
+    recovery = setup.new_recovery(entropy)
+    folder.save_seed("signing", signing)
+    folder.save_seed("sealing", sealing)
+    write_private(folder.config, configuration.render(settings).encode("utf-8"))
+    store = await Database.open(folder.store)
+    try:
+        ledger = await setup.found(
+            store,
+            division,
+            clean(name),
+            keys.SigningKey(signing),
+            keys.SealingKey(sealing).public,
+            [keys.SigningKey(seed).public for seed in recovery],
+            clock,
+            entropy,
+        )
+    finally:
+        await store.close()
+    return {
+        "node": division,
+        "network": ledger.identity.network.hex(),
+        "root_fingerprint": keys.key_id(ledger.identity.key.public).hex(),
+        "recovery": [seed.hex() for seed in recovery],
+    }
+
+
+def _bad_division(division: str) -> None:
+    raise InputError(f"{division!r} is not a division code", hint="12 digits, with -suffix for a department.")
+
+
+async def join(  # noqa: PLR0913
+    folder: Folder,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    code: str,
+    listen: str | None,
+    advertise: str | None,
+    proxy: str | None,
+    timeout_s: float,
+) -> dict[str, object]:
+    """Make this machine the node that a joining code names. Given again after an interruption, it goes on.
+
+    Raises:
+        JoinRefused: the code is used, expired or not genuine. LinkError: the parent is not there yet.
+    """
+    parsed = joincode.parse_code(code)
+    if folder.store.exists():
+        raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
+    settings = configuration.with_addresses(Config(), listen=listen, advertise=advertise, proxy=proxy)
+    folder.create()
+    key, sealing = _own_keys(folder, entropy)
+    async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
+        joined = await join_network(parsed, key, sealing.public, transport, entropy, timeout_s)
+        parents = (joined.address, *(one for one in parsed.addresses if one != joined.address))
+        settings = configuration.with_addresses(settings, parents=parents)
+        write_private(folder.config, configuration.render(settings).encode("utf-8"))
+        await _begin(folder, joined.node, joined.network, key, joined.chain, clock, entropy)
+        await _first_sync(folder, clock, entropy, transport, parents, timeout_s)
+    return {"node": joined.node, "parent": joined.parent, "network": joined.network.hex()}
+
+
+def _own_keys(folder: Folder, entropy: Entropy) -> tuple[keys.SigningKey, keys.SealingKey]:
+    for name in ("signing", "sealing"):
+        if not folder.seed(name).exists():
+            folder.save_seed(name, entropy.bytes(32))
+    return keys.SigningKey(folder.load_seed("signing")), keys.SealingKey(folder.load_seed("sealing"))
+
+
+async def _begin(  # noqa: PLR0913, PLR0917
+    folder: Folder, node: str, network: bytes, key: keys.SigningKey, chain: Any, clock: Clock, entropy: Entropy
+) -> None:
+    """Lay the store down under another name, then give it its own: a folder has a whole store, or none."""
+    draft = folder.store.with_name("joining.sqlite3")
+    for leftover in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
+        leftover.unlink(missing_ok=True)
+    store = await Database.open(draft)
+    try:
+        await setup.begin(store, node, network, key, chain, clock, entropy)
+    finally:
+        await store.close()
+    draft.replace(folder.store)
+
+
+async def _first_sync(  # noqa: PLR0913, PLR0917
+    folder: Folder,
+    clock: Clock,
+    entropy: Entropy,
+    transport: HttpsTransport,
+    addresses: tuple[str, ...],
+    timeout_s: float,
+) -> None:
+    """Fetch the rules at once, so that the counter can work; when the line fails now, `run` does it later."""
+    node = await setup.open_node(folder, clock, entropy)
+    try:
+        await Uplink(node, transport, Settings(addresses, timeout_s)).sync(timeout_s)
+    except LinkError:
+        return
+    finally:
+        await node.close()
+
+
+# --- operations
+
+
+async def _invite(node: Node, params: Mapping[str, Any], act: Act) -> dict[str, object]:
+    name = params.get("name")
+    invited = params.get("node")
+    if not isinstance(name, str) or not isinstance(invited, str):
+        raise InputError("an invitation needs a node and a name")
+    addresses = _addresses(node, params)
+    hours = int(params.get("expires_h") or EXPIRES_H)
+    done = await enrolment.invite(
+        node, invited, clean(name), parent=params.get("parent"), expires_h=hours, addresses=addresses, officer=act.officer
+    )
+    return {"node": done.node, "parent": done.parent, "code": done.code, "expires": operations.time_text(done.expires)}
+
+
+def _addresses(node: Node, params: Mapping[str, Any]) -> tuple[str, ...]:
+    told = tuple(str(one) for one in params.get("addresses") or ())
+    record = node.rules.record(node.id)
+    known = record.addresses if record else ()
+    found = tuple(dict.fromkeys((*known, *told)))
+    if not found:
+        raise CommandRefused(
+            "this hub has no address that a new machine could call",
+            hint="Start it once with `tongban run`, or set [advertise] address in config.toml.",
+        )
+    return found[: joincode.ADDRESSES_MAX]
+
+
+async def _sync(node: Node, params: Mapping[str, Any], _: Act) -> dict[str, object]:
+    timeout_s = float(params.get("timeout_s") or SYNC_TIMEOUT_S)
+    if node.parent is None:
+        return {"acked": 0, "pulled": 0, "pending": 0}
+    running = _uplinks.get(id(node))
+    if running is not None:
+        return await _sync_with(Uplink(node, running.transport, running.settings), timeout_s)
+    settings = params.get("settings")
+    if not isinstance(settings, Config):
+        settings = Config()
+    async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
+        told = Settings(settings.uplink.parents, settings.uplink.request_timeout_s)
+        return await _sync_with(Uplink(node, transport, told), timeout_s)
+
+
+async def _sync_with(uplink: Uplink, timeout_s: float) -> dict[str, object]:
+    try:
+        progress = await uplink.sync(timeout_s)
+    finally:
+        uplink.close()
+    pending = await uplink.node.read(_pending)
+    if pending:
+        raise LinkError(f"{pending} entries are not acknowledged yet", hint="Give the command again; nothing is lost.")
+    return {"acked": progress.acked, "pulled": progress.pulled, "pending": pending}
+
+
+def _pending(conn: Any) -> int:
+    acked = logs.acks(conn)
+    return sum(max(row.size - acked.get(row.id, 0), 0) for row in logs.load_logs(conn) if not row.branch)
+
+
+def default_address(config: Config) -> tuple[str, ...]:
+    """Return the address that a configuration gives a hub, if it is one that others can call."""
+    if config.advertise.address:
+        return (config.advertise.address,)
+    return (join_address(config.listen.host, config.listen.port),) if config.listen.port else ()
+
+
+operations.register("invite", _invite)
+operations.register("sync", _sync)

@@ -1,0 +1,135 @@
+"""`tongban run`: a node and its accepting side, from start to drain.
+
+Order of starting: lock, store, own certificate, listening, uplink, local API; then the first line that says ready. Order of
+stopping: no new requests, those who wait are answered, what is under way is finished, the store is closed last. Whatever is
+cut off is recovered by the same code at the next start: nothing rests on a clean stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from hub import commands
+from hub.app import Hub
+from hub.server import Server, serve
+from node import local_api, setup
+from node import logs as lines
+from node.command import Command
+from node.config import Config, join_address
+from node.folder import Folder
+from node.ledger import Changes, Draft
+from node.node import Node
+from node.ports import Clock, Entropy
+from node.registrar import take_in
+from node.store.database import Connection
+from node.tls import certificate_hash, ensure_certificate
+from node.transport import HttpsTransport
+from node.uplink import Settings, Uplink
+from protocol.register import Right
+
+DRAIN_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the first line says."""
+
+    node: str
+    listen: str
+    web: str
+    pid: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the line's fields."""
+        return {"ready": True, "node": self.node, "listen": self.listen, "web": self.web, "pid": self.pid}
+
+
+def uplink_settings(config: Config) -> Settings:
+    """Return the uplink's part of a configuration."""
+    told = config.uplink
+    return Settings(
+        told.parents, told.request_timeout_s, int(told.wait_s), told.retry_min_s, told.retry_max_s
+    )
+
+
+async def run(  # noqa: PLR0913
+    folder: Folder, config: Config, clock: Clock, entropy: Entropy, ready: Callable[[Ready], None], stop: asyncio.Event
+) -> None:
+    """Run a node until `stop` is set.
+
+    Raises:
+        StoreBusy: another process has the folder. InputError, StoreError: it cannot be used.
+    """
+    with folder.locked():
+        async with AsyncExitStack() as stack:
+            node = await setup.open_node(folder, clock, entropy)
+            stack.push_async_callback(node.close)
+            server = await stack.enter_async_context(_listening(node, folder, config))
+            uplink = await stack.enter_async_context(_uplinked(node, config))
+            commands.attach(node, uplink)
+
+            async def carry_out(command: Command) -> object:
+                return await commands.carry_out(node, command)
+
+            place = await stack.enter_async_context(
+                local_api.serving(carry_out, folder, config.local, clock, entropy)
+            )
+            await announce(node, config.advertise.address or join_address(server.host, server.port))
+            ready(Ready(node.id, join_address(server.host, server.port), place.web or place.url, os.getpid()))
+            await stop.wait()
+            lines.event("service.stopping", node=node.id)
+
+
+@asynccontextmanager
+async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterator[Server]:
+    certificate = certificate_hash(ensure_certificate(folder.tls, node.id))
+    hub = Hub(node, certificate, waiting_max=config.limits.intake_waiting_max)
+    server = await serve(
+        hub,
+        folder.tls,
+        config.listen.host,
+        config.listen.port,
+        connections_max=config.limits.connections_max,
+        connections_per_host_max=config.limits.connections_per_host_max,
+    )
+    try:
+        yield server
+    finally:
+        hub.close()
+        await server.stop()
+
+
+@asynccontextmanager
+async def _uplinked(node: Node, config: Config) -> AsyncIterator[Uplink | None]:
+    if node.parent is None:
+        yield None
+        return
+    async with HttpsTransport(
+        proxy=config.uplink.proxy, connect_timeout_s=config.uplink.connect_timeout_s
+    ) as transport:
+        uplink = Uplink(node, transport, uplink_settings(config))
+        task = asyncio.create_task(uplink.run())
+        try:
+            yield uplink
+        finally:
+            task.cancel()
+            await asyncio.wait({task}, timeout=DRAIN_S)
+
+
+async def announce(node: Node, address: str) -> None:
+    """State where this hub can be reached, if that is news: children look there, also for a parent's replacement."""
+    record = node.rules.record(node.id)
+    if record is None or Right.ENROL not in record.rights or record.addresses[:1] == (address,):
+        return
+    now = node.clock.wall_ms()
+
+    def state(conn: Connection, changes: Changes) -> None:
+        node.ledger.append(conn, [Draft("node.address", now, {"addresses": [address]})], changes)
+        take_in(node.ledger, conn, changes, now)
+
+    await node.write(state)

@@ -1,0 +1,100 @@
+"""Requests over TLS: the real Transport, on aiohttp.
+
+Certificates are not what nodes trust (see `node.tls`): any is accepted, its hash is handed up, and both sides sign it. A
+reply is read up to its bound only; what is not our protocol becomes a LinkError, never a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from node.ports import Response
+from node.tls import certificate_hash, client_context
+from protocol import limits
+from protocol.errors import LimitExceeded, LinkError
+
+CONNECTIONS_MAX: Final = 8
+KEEP_S: Final = 75.0
+PACKED_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX + (64 << 10)  # a frame of bytes that do not shrink
+
+
+class HttpsTransport:
+    """One pool of connections for a node's own requests."""
+
+    def __init__(self, *, proxy: str = "", connect_timeout_s: float = 10.0) -> None:
+        self._proxy = proxy or None
+        self._connect_timeout_s = connect_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=client_context(), limit=CONNECTIONS_MAX, keepalive_timeout=KEEP_S)
+            self._session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=1 << 16
+            )
+        return self._session
+
+    async def request(
+        self, address: str, path: str, body: bytes, *, token: str | None = None, timeout_s: float
+    ) -> Response:
+        """See `node.ports.Transport`."""
+        headers = {"Content-Type": "application/vnd.tongban", "Accept-Encoding": "identity", "User-Agent": "tongban"}
+        if token is not None:
+            headers["Authorization"] = f"Tongban {token}"
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._connect_timeout_s)
+        try:
+            async with self._open().post(
+                f"https://{address}{path}", data=body, headers=headers, timeout=timeout, proxy=self._proxy, allow_redirects=False
+            ) as reply:
+                certificate = _certificate_of(reply)
+                data = await _read_bounded(reply)
+                return Response(reply.status, data, certificate, _retry_after(reply))
+        except (aiohttp.ClientError, asyncio.TimeoutError, ssl.SSLError, OSError, ValueError) as exc:
+            raise LinkError(f"{address} does not answer ({type(exc).__name__})") from exc
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        await self.close()
+
+
+def _certificate_of(reply: aiohttp.ClientResponse) -> bytes:
+    transport = reply.connection.transport if reply.connection is not None else None
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    der = tls.getpeercert(binary_form=True) if tls is not None else None
+    if not der:
+        raise LinkError("the connection shows no certificate")
+    return certificate_hash(der)
+
+
+async def _read_bounded(reply: aiohttp.ClientResponse) -> bytes:
+    if (reply.content_length or 0) > PACKED_BYTES_MAX:
+        raise LimitExceeded("the answer is over its bound")
+    parts, size = [], 0
+    async for part in reply.content.iter_any():
+        size += len(part)
+        if size > PACKED_BYTES_MAX:
+            raise LimitExceeded("the answer is over its bound")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _retry_after(reply: aiohttp.ClientResponse) -> float | None:
+    text = reply.headers.get("Retry-After", "")
+    return float(text) if text.replace(".", "", 1).isdigit() and len(text) < 10 else None  # noqa: PLR2004
