@@ -7,6 +7,7 @@ prev, epoch and basis are stated as an honest author would, unless given.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from protocol.cases import CaseTerms, Held
 from protocol.log import Header, encode_header
-from protocol.transitions import KNOWN_TYPES, SIDE_TYPES
+from protocol.transitions import KNOWN_TYPES, SIDE_TYPES, TRANSITIONS, State
 
 CITY = "650100000000"
 EAST = "650102000000"  # districts
@@ -180,7 +181,7 @@ class Script:
         made = Header(**{**values, **known, **(header or {})})
         held = Held(leaf_of(made), made, (0, count) if order is None else order, cut)
         self.entries.append(held)
-        if type_ not in SIDE_TYPES and type_ in KNOWN_TYPES:
+        if made.type not in SIDE_TYPES and made.type in KNOWN_TYPES:
             self.tip = held.link
             self.epoch = (made.epoch or 0) + (type_ == "return")
         return held
@@ -200,26 +201,6 @@ def link_of(item: Held | bytes) -> bytes:
 
 # --- Hypothesis strategies
 
-_FIELDS: Mapping[str, st.SearchStrategy[dict[str, Any]]] = {
-    "refuse": st.fixed_dictionaries({"kind": st.sampled_from([4, 5])}),
-    "notice": st.fixed_dictionaries({"missing": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)}),
-    "accept": st.one_of(
-        st.just({}), st.fixed_dictionaries({"lacking": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)})
-    ),
-    "extend": st.fixed_dictionaries({"days": st.integers(1, 10)}),
-    "decide": st.fixed_dictionaries({"result": st.sampled_from(["grant", "partial", "deny"])}),
-    "offer": st.fixed_dictionaries({"to": st.sampled_from(NODES)}),
-    "dispatch": st.fixed_dictionaries(
-        {
-            "stage": st.just("s"),
-            "tasks": st.sampled_from([[["t", WEST_DEPT, None]], [["t", WEST_DEPT, "u"], ["u", WEST_DEPT_2]]]),
-            "join": st.sampled_from(["all", "any", 1]),
-        }
-    ),
-    "material": st.fixed_dictionaries({"materials": st.lists(st.sampled_from("abc"), min_size=1, max_size=3)}),
-    "deliver": st.fixed_dictionaries({"how": st.sampled_from(["window", "post"])}),
-    "correct": st.just({"names": ["applicant"]}),
-}
 _garbage = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 1 << 40) | st.text(max_size=3) | st.binary(max_size=17),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -229,124 +210,182 @@ _FIELD_NAMES = ["to", "of", "at", "kind", "days", "stage", "tasks", "join", "mis
 garbage_fields = st.dictionaries(st.sampled_from(_FIELD_NAMES), _garbage, max_size=4)
 
 
+@st.composite
+def hostile(
+    draw: st.DrawFn, *, length: int = 24, rests: bool = True, times: bool = True, cuts: bool = True, gaps: bool = True
+) -> list[Held]:
+    """Draw a history with everything that can go wrong.
+
+    Forks, clones, rival reclaims, cuts, strangers, wrong epochs, unknown types and bases, garbage fields, side entries
+    anywhere, and entries that are not here. Drawn from one seed, so that trees grow deep (a drawn choice for every
+    detail leans to the simplest); it shrinks to the shortest beginning of a history that fails.
+    """
+    rng = random.Random(draw(st.integers(0, 1 << 48)))
+    junk = draw(garbage_fields)
+    entries = _Enemy(rng, junk, rests=rests, times=times, cuts=cuts).history(length)
+    if not draw(st.booleans()):  # half of them whole
+        entries = entries[: draw(st.integers(1, len(entries)))]
+    if gaps and rng.random() < 0.5:
+        del entries[rng.randrange(len(entries))]
+    return entries or [Script().open()]
+
+
 @dataclass
 class _Guess:
     """What the generator believes of a spine entry's place; good enough to build deep trees."""
 
+    state: State
     holder: str
     epoch: int
-    offered: str | None
+    offered: str | None = None
+    stage: Held | None = None
 
 
-def _fields_for(draw: st.DrawFn, type_: str, entries: Sequence[Held]) -> dict[str, Any]:
-    links = st.sampled_from([held.link for held in entries])
-    if type_ == "task":
-        dispatches = [held.link for held in entries if held.header.type == "dispatch"]
-        target = draw(st.sampled_from(dispatches) if dispatches else links)
-        result = draw(st.sampled_from(["pass", "fail"]))
-        return {"dispatch": target, "task": draw(st.sampled_from("tu")), "result": result}
-    if type_ == "time":
-        return {"of": draw(links), "at": START + draw(st.integers(0, 30)) * DAY}
-    if type_ == "adopt":
-        return {"of": draw(st.lists(links, min_size=1, max_size=2))}
-    return dict(draw(_FIELDS.get(type_, st.just({}))))
+@dataclass
+class _Enemy:
+    """Writes hostile histories: mostly moves that custody and the table allow, on any branch, among odd ones."""
+
+    rng: random.Random
+    junk: Mapping[str, Any]
+    rests: bool
+    times: bool
+    cuts: bool
+    script: Script = field(default_factory=Script)
+    guesses: dict[bytes, _Guess] = field(default_factory=dict)
+
+    def history(self, length: int) -> list[Held]:
+        opener = self.rng.choice([EAST_VILLAGE, EAST_VILLAGE, WEST_VILLAGE, WEST_TOWN])
+        opening = self.script.open(opener, cut=self.cuts and self.rng.random() < 0.05)
+        self.guesses[opening.link] = _Guess(State.RECEIVED, opener, 0)
+        for _ in range(length):
+            self._write()
+        return self.script.entries
+
+    def _chance(self, share: float) -> bool:
+        return self.rng.random() < share
+
+    def _write(self) -> None:
+        places = list(self.guesses)
+        prev = places[-1] if self._chance(0.65) else self.rng.choice(places)
+        guess = self.guesses[prev]
+        if self._chance(0.25):
+            self._write_side(prev, guess)
+        else:
+            self._write_spine(prev, guess)
+
+    def _write_side(self, prev: bytes, guess: _Guess) -> None:
+        kind = self.rng.choice(["task", "task", "material", "note", "deliver", "card"] + ["time"] * 2 * self.times)
+        author = self.rng.choice([guess.holder, guess.holder, *NODES])
+        if kind == "task" and guess.stage is not None:
+            author = self.rng.choice([WEST_DEPT, WEST_DEPT_2])
+        self._put(author, kind, prev, guess, self._fields(kind, guess), moves=0)
+
+    def _write_spine(self, prev: bytes, guess: _Guess) -> None:
+        kind = self._kind(guess)
+        author = guess.holder
+        if kind in {"take", "return"} and guess.offered is not None:
+            author = guess.offered
+        elif kind == "reclaim":
+            author = self.rng.choice([CITY, EAST, EAST, WEST, WEST, EAST_TOWN, WEST_TOWN])
+        if self._chance(0.04):
+            author = self.rng.choice(NODES)
+        moves = kind in {"take", "return", "reclaim"}
+        fields = self._fields(kind, guess)
+        held = self._put(author, kind, prev, guess, fields, moves=int(moves))
+        if held is not None and self._is_allowed(held.header, guess):
+            self.guesses[held.link] = _after(guess, held, fields)
+
+    @staticmethod
+    def _is_allowed(header: Header, guess: _Guess) -> bool:
+        if header.type == "reclaim":
+            return JUDGE.above(header, header.node, guess.holder)
+        if header.type in {"take", "return"}:
+            return header.node == guess.offered
+        return header.node == guess.holder and guess.offered is None
+
+    def _kind(self, guess: _Guess) -> str:
+        if guess.offered is not None and self._chance(0.85):
+            return self.rng.choice(["take", "take", "take", "return", "reclaim"])
+        usual = [kind for kind in TRANSITIONS[guess.state] if kind not in {"take", "return"}]
+        if self._chance(0.8):  # few cases end early
+            usual = [kind for kind in usual if kind not in {"withdraw", "refuse", "adopt"}]
+        if not usual or self._chance(0.08):
+            usual = ["accept", "finish", "take", "return", "reclaim", "revoke", "decide", "dispatch"]
+        return self.rng.choice([*usual, *(["offer"] * ("offer" in usual))])
+
+    def _fields(self, kind: str, guess: _Guess) -> dict[str, Any]:
+        rng = self.rng
+        some = [rng.choice("abc") for _ in range(rng.randint(1, 3))]
+        links = [held.link for held in self.script.entries]
+        tasks: list[list[Any]] = [["t", WEST_DEPT, None], ["u", WEST_DEPT_2]]
+        dispatch = guess.stage.link if guess.stage is not None and self._chance(0.8) else rng.choice(links)
+        choices: dict[str, dict[str, Any]] = {
+            "accept": rng.choice([{}, {"lacking": some}, {"lacking": ["a", "b", "c"]}]),
+            "refuse": {"kind": rng.choice([4, 5])},
+            "notice": {"missing": some},
+            "extend": {"days": rng.randint(1, 9)},
+            "dispatch": {"stage": "s", "tasks": tasks[: rng.randint(1, 2)], "join": rng.choice(["all", "any", 1])},
+            "decide": {"result": rng.choice(["grant", "partial", "deny"])},
+            "offer": {"to": rng.choice([WEST, EAST, EAST_TOWN, WEST_TOWN, CITY, EAST_OTHER, EAST_VILLAGE])},
+            "adopt": {"of": [rng.choice(links)]},
+            "material": {"materials": some},
+            "deliver": {"how": "post"},
+            "task": {"dispatch": dispatch, "task": rng.choice("tu"), "result": rng.choice(["pass", "pass", "fail"])},
+            "time": {"of": rng.choice(links), "at": START + rng.randint(0, 30) * DAY},
+        }
+        return choices.get(kind, {})
+
+    def _listed(self) -> tuple[list[Held], list[Held]]:
+        """Choose what a spine entry rests on and what else it saw."""
+        sides = [held for held in self.script.entries if held.header.type in SIDE_TYPES]
+        if not self.rests or not sides or self._chance(0.3):
+            return [], []
+        chosen = self.rng.sample(sides, min(len(sides), self.rng.randint(1, 3)))
+        split = self.rng.randint(0, len(chosen))
+        return chosen[:split], chosen[split:]
+
+    def _put(
+        self, author: str, kind: str, prev: bytes, guess: _Guess, fields: dict[str, Any], *, moves: int
+    ) -> Held | None:
+        """Write an entry; returns it when it may stand on the tree."""
+        rng = self.rng
+        header: dict[str, Any] = {
+            "prev": prev,
+            "epoch": guess.epoch + moves,
+            "basis": rng.choice([BASIS, BASIS, BASIS_2]),
+        }
+        odd = self._chance(0.08)
+        oddities: list[dict[str, Any]] = [
+            {"basis": BASIS_UNKNOWN},
+            {"epoch": guess.epoch + rng.choice([-1, 2, 5])} if guess.epoch else {"epoch": 3},
+            {"format": 2},
+            {"prev": rng.choice([None, rng.randbytes(16)])},
+            {"type": "prophecy"},
+            {"fields": dict(self.junk)},
+        ]
+        header |= {"fields": {**fields, **({"afterwards": True} if self._chance(0.03) else {})}}
+        header |= rng.choice(oddities) if odd else {}
+        is_spine = kind not in SIDE_TYPES
+        relied, seen = self._listed() if is_spine else ([], [])
+        count = self.script.counts.get(author, 0)
+        # a clone writes at a place that is taken; a restored store restates in another order
+        order = (0, rng.randint(0, count)) if self._chance(0.2) else (0, count)
+        cut = self.cuts and self._chance(0.1)
+        held = self.script.write(author, kind, rests=relied, saw=seen, order=order, cut=cut, header=header)
+        return held if is_spine and not odd else None
 
 
-def _sides(draw: st.DrawFn, entries: Sequence[Held]) -> tuple[list[Held], list[Held]]:
-    """Choose what a spine entry rests on and what else it saw."""
-    sides = [held for held in entries if held.header.type in SIDE_TYPES]
-    chosen = draw(st.lists(st.sampled_from(sides), unique_by=lambda held: held.link, max_size=4)) if sides else []
-    cut = draw(st.integers(0, len(chosen)))
-    return chosen[:cut], chosen[cut:]
-
-
-_SPINE = ["accept", "refuse", "notice", "suspend", "resume", "extend", "dispatch", "decide", "finish", "revoke"]
-_SPINE += ["withdraw", "offer", "offer", "take", "take", "return", "reclaim", "reclaim", "adopt"]
-_SIDE = ["task", "task", "material", "note", "deliver", "withdrawal", "correct", "rating"]
-
-
-@st.composite
-def hostile(
-    draw: st.DrawFn, *, length: int = 18, rests: bool = True, times: bool = True, cuts: bool = True, gaps: bool = True
-) -> list[Held]:
-    """Draw a history with everything that can go wrong: forks, clones, rival reclaims, cuts, strangers, wrong epochs,
-    unknown types and bases, garbage fields, side entries anywhere, and entries that are not here.
-    """
-    script = Script()
-    opening = script.open(cut=cuts and draw(st.integers(0, 15)) == 0)
-    guesses = {opening.link: _Guess(EAST_VILLAGE, 0, None)}
-    for _ in range(draw(st.integers(0, length))):
-        _draw_entry(draw, script, guesses, rests=rests, times=times, cuts=cuts)
-    if not gaps:
-        return script.entries
-    lost = draw(st.sets(st.integers(0, len(script.entries) - 1), max_size=2))
-    kept = [held for index, held in enumerate(script.entries) if index not in lost]
-    return kept or [opening]
-
-
-def _draw_entry(
-    draw: st.DrawFn, script: Script, guesses: dict[bytes, _Guess], *, rests: bool, times: bool, cuts: bool
-) -> None:
-    spine = [held for held in script.entries if held.link in guesses]
-    # mostly at the newest end, so that trees grow deep; else a fork anywhere
-    prev = spine[-1] if draw(st.integers(0, 2)) else draw(st.sampled_from(spine))
-    guess = guesses[prev.link]
-    is_side = draw(st.integers(0, 3)) == 0
-    kinds = (_SIDE + ["time"] * 2 * times) if is_side else _SPINE
-    type_ = draw(st.sampled_from(kinds))
-    if not is_side and guess.offered is not None and draw(st.integers(0, 4)):
-        type_ = draw(st.sampled_from(["take", "take", "return", "reclaim"]))
-    author = {"take": guess.offered, "return": guess.offered, "reclaim": None}.get(type_, guess.holder)
-    if is_side or author is None or not draw(st.integers(0, 9)):
-        author = draw(st.sampled_from(NODES))
-    fields = _fields_for(draw, type_, script.entries)
-    moves = type_ in {"take", "return", "reclaim"}
-    epoch = guess.epoch + moves
-    basis = draw(st.sampled_from([BASIS] * 6 + [BASIS_2] * 2))
-    oddity = draw(st.integers(0, 39))
-    header: dict[str, Any] = {"basis": basis}
-    if oddity == 0:
-        fields = draw(garbage_fields)
-    elif oddity == 1:
-        type_ = "prophecy"
-    elif oddity == 2:
-        header["basis"] = BASIS_UNKNOWN
-    elif oddity == 3:
-        epoch += draw(st.sampled_from([-1, 1, 2])) if epoch else 1
-    elif oddity == 4:
-        header["format"] = 2
-    elif oddity == 5:
-        header["prev"] = draw(st.one_of(st.none(), st.binary(min_size=16, max_size=16)))
-    elif oddity == 6:
-        fields["afterwards"] = True
-    # hostile fields go in whole, so that none is taken for an option of `write`
-    header["fields"] = fields
-    relied, seen = _sides(draw, script.entries) if rests and draw(st.booleans()) else ([], [])
-    count = script.counts.get(author, 0)
-    # a clone writes at a place that is taken; a restored store may restate in another order
-    order = (0, draw(st.integers(0, count))) if not draw(st.integers(0, 7)) else (0, count)
-    script.tip = prev.link
-    held = script.write(
-        author,
-        type_,
-        rests=relied if not is_side else (),
-        saw=seen if not is_side else (),
-        order=order,
-        cut=cuts and not draw(st.integers(0, 7)),
-        header={"prev": prev.link, **header, "epoch": epoch},
-    )
-    if not is_side:
-        guesses[held.link] = _after(guess, author, type_, epoch, fields)
-
-
-def _after(guess: _Guess, author: str, type_: str, epoch: int, fields: Mapping[str, Any]) -> _Guess:
-    if type_ in {"take", "reclaim"}:
-        return _Guess(author, epoch, None)
-    if type_ == "return":
-        return _Guess(guess.holder, epoch + 1, None)
-    if type_ == "offer" and isinstance(fields.get("to"), str):
-        return _Guess(guess.holder, guess.epoch, fields["to"])
-    return guess
+def _after(guess: _Guess, held: Held, fields: Mapping[str, Any]) -> _Guess:
+    """Guess the place behind an entry: as if custody and guards allowed it."""
+    kind, author, epoch = held.header.type, held.header.node, held.header.epoch or 0
+    state = TRANSITIONS[guess.state].get(kind, guess.state)
+    stage = held if kind == "dispatch" else guess.stage
+    if kind in {"take", "reclaim"}:
+        return _Guess(state, author, epoch, None, stage)
+    if kind == "return":
+        return _Guess(state, guess.holder, epoch + 1, None, stage)
+    offered = fields["to"] if kind == "offer" and fields["to"] != guess.holder else guess.offered
+    return _Guess(state, guess.holder, guess.epoch, offered, stage)
 
 
 @st.composite
