@@ -462,9 +462,8 @@ def _settle_branch(node: _Node, tree: _Tree) -> None:
     held = node.held
     child = _best_child(node, tree)
     with_effect = not node.void
-    node.vouched = (child is not None and child.vouched) or (
-        with_effect and not held.cut and held.header.type in VOUCHING
-    )
+    # A cut take vouches for nothing: it is trimmed itself, unless an uncut one stands on it.
+    node.vouched = (child is not None and child.vouched) or (with_effect and held.header.type in VOUCHING)
     # A cut end is trimmed unless an uncut take stands on it; what was behind it goes with it.
     node.trimmed = held.cut and not (child is not None and child.vouched)
     node.chosen = child.held.link if child is not None else None
