@@ -17,15 +17,15 @@ The normative text is docs/PROTOCOL.md, sections 3 to 6.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NewType
+from typing import Annotated, Any, Final, NewType, cast
 
 import msgspec
 from msgspec import Meta
 
 from protocol import codec, keys, limits, merkle
-from protocol.errors import DecodeError, LimitExceeded, ProofInvalid
+from protocol.errors import DecodeError, LimitExceeded, ProofInvalid, SignatureInvalid
 
 FORMAT: Final = 1
 SCHEME_PLAIN: Final = 0
@@ -44,9 +44,12 @@ Millis = Annotated[int, Meta(ge=0, le=limits.TIME_MS_MAX)]
 Count = Annotated[int, Meta(ge=0, le=limits.LOG_SIZE_MAX)]
 Links = Annotated[tuple[Bytes16, ...], Meta(max_length=limits.LINKS_MAX)]
 Basis = tuple[Count, Hash8]
-BodyRef = tuple[Count, Count, Hash32]
+Scheme = Annotated[int, Meta(ge=0, le=255)]
+BodyRef = tuple[Scheme, Count, Hash32]
 
 _sha256 = hashlib.sha256
+_PLAIN: Final = frozenset({type(None), bool, int, str, bytes})
+_LISTS: Final = frozenset({list, tuple})
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -74,8 +77,25 @@ _header_decoder = msgspec.msgpack.Decoder(Header)
 
 
 def encode_header(header: Header) -> bytes:
-    """Return the canonical bytes that are hashed and signed."""
-    return codec.encode(msgspec.structs.astuple(header))
+    """Return the canonical bytes that are hashed and signed.
+
+    Raises:
+        TypeError, ValueError: a field holds what has no canonical form (a float, say), or nests too deep.
+    """
+    values = msgspec.structs.astuple(header)
+    return codec.encode_sorted(values) if _is_in_order(header.fields) else codec.encode(values)
+
+
+def _is_in_order(fields: Mapping[str, Any]) -> bool:
+    """Tell whether fields need no sorting and no search for what has no canonical form: nearly always so (hot path)."""
+    last = ""
+    for key, value in fields.items():
+        if type(key) is not str or key < last:
+            return False
+        last = key
+        if type(value) not in _PLAIN and (type(value) not in _LISTS or not _PLAIN.issuperset(map(type, value))):
+            return False
+    return True
 
 
 def decode_header(raw: bytes) -> Header:
@@ -89,10 +109,12 @@ def decode_header(raw: bytes) -> Header:
         raise LimitExceeded(f"a header of {len(raw)} bytes is over the bound of {limits.HEADER_BYTES_MAX}")
     try:
         header = _header_decoder.decode(raw)
-        if encode_header(header) != raw:
-            raise DecodeError("the header is not in canonical form")
-    except (msgspec.DecodeError, TypeError, ValueError, RecursionError, OverflowError) as exc:
+        canonical = encode_header(header)
+    # TypeError, ValueError: floats, extensions, keys that are no text; RecursionError: a thousand levels and more
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as exc:
         raise DecodeError(f"the header cannot be read: {type(exc).__name__}") from exc
+    if canonical != raw:
+        raise DecodeError("the header is not in canonical form")
     return header
 
 
@@ -108,7 +130,7 @@ def hash_body(salt: bytes, scheme: int, body: bytes) -> bytes:
 
 def encode_body(body: Mapping[str, object]) -> bytes:
     """Return a body's canonical bytes; raises LimitExceeded over `BODY_BYTES_MAX`."""
-    raw = codec.encode(dict(body))
+    raw = codec.encode(cast("Mapping[str, codec.Value]", dict(body)))
     if len(raw) > limits.BODY_BYTES_MAX:
         raise LimitExceeded(f"a body of {len(raw)} bytes is over the bound of {limits.BODY_BYTES_MAX}")
     return raw
@@ -123,7 +145,7 @@ def decode_body(raw: bytes) -> dict[str, Any]:
 
 
 def salt_of(opening_body: bytes) -> bytes:
-    """Return the case salt that an opening's body holds; raises DecodeError."""
+    """Return the case salt that an opening's body holds; raises DecodeError when it holds none."""
     salt = decode_body(opening_body).get("salt")
     if not isinstance(salt, bytes) or len(salt) != SALT_BYTES:
         raise DecodeError("the opening of a case has no salt")
@@ -213,10 +235,20 @@ def verify_checkpoint(signed: Signed, public: bytes, network: bytes) -> Checkpoi
 
     Raises:
         DecodeError: the bytes are no checkpoint.
-        SignatureInvalid: not signed by this key for this network.
+        SignatureInvalid: not signed by this key for this network, or it names another key.
     """
-    keys.verify(public, signed.signature, keys.SignedKind.CHECKPOINT, network, signed.checkpoint)
-    return decode_checkpoint(signed.checkpoint)
+    checkpoint = decode_checkpoint(signed.checkpoint)
+    keys.verify(
+        public,
+        signed.signature,
+        keys.SignedKind.CHECKPOINT,
+        network,
+        signed.checkpoint,
+        suite=checkpoint.suite,
+    )
+    if checkpoint.key != keys.key_id(public):
+        raise SignatureInvalid("the checkpoint names another key than the one that signed it")
+    return checkpoint
 
 
 # --- change sets: a whole run, written short
@@ -225,10 +257,11 @@ def verify_checkpoint(signed: Signed, public: bytes, network: bytes) -> Checkpoi
 class WireEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An entry without what its receiver can recompute.
 
-    claimed_after: ms since the entry before in the set (the first: since the epoch).
-    basis: None = as the entry before.
+    claimed_after: ms since the short entry before in the set (the first: since the epoch).
+    basis: None = as the short entry before.
     body_ref: None = no body; a scheme = hash recomputed from the body and the case's salt; else the whole reference.
     prev: a count = so many entries back in the same log, and then the case is that entry's case.
+    fields: msgpack, not read before it is found within its bound.
     """
 
     type: Name
@@ -237,13 +270,13 @@ class WireEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     claimed_after: int
     basis: Basis | None
     count: Count
-    body_ref: int | BodyRef | None
+    body_ref: int | BodyRef | None  # no bounds here: msgspec confuses those of an int with those of a tuple beside it
     case: Bytes16 | None
     epoch: Count | None
     prev: int | bytes | None
     rests: Links
     saw: Links
-    fields: dict[str, Any]
+    fields: msgspec.Raw
     body: Annotated[bytes, Meta(max_length=limits.BODY_BYTES_MAX)] | None
 
 
@@ -257,8 +290,7 @@ class ChangeSet(msgspec.Struct, array_like=True, frozen=True, gc=False):
     entries: Annotated[list[WireEntry | bytes], Meta(max_length=limits.SET_ENTRIES_MAX)]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What is known of an earlier entry of the same log: for names that count backwards.
 
     link: 16 bytes. case: the case's key. salt: the case's, if its opening is in this log and its body is here.
@@ -269,14 +301,11 @@ class Known:
     salt: bytes | None
 
 
-Lookup = Callable[[Iterable[int]], Mapping[int, Known]]
+class Rebuilt(msgspec.Struct, frozen=True, gc=False):
+    """One entry as a receiver has it: bytes, leaf hash and, if it can be read, the header.
 
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """One entry as rebuilt by a receiver: bytes, leaf hash and, if it can be read, the header.
-
-    salt: the case's, where it was needed or is now known (an opening).
+    body: None also where it is not the one that the header commits to.
+    salt: the case's, where it is known by now.
     """
 
     raw: bytes
@@ -286,11 +315,17 @@ class Rebuilt:
     salt: bytes | None
 
 
+_fields_decoder = msgspec.msgpack.Decoder(dict[str, Any])
+_raw_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
+_encoder = msgspec.msgpack.Encoder()
+_NO_FIELDS: Final = msgspec.Raw(b"\x80")
+
+
 def references(entries: Sequence[WireEntry | bytes], start: int) -> set[int]:
     """Return the indexes below `start` to which a set's entries count back."""
     found = set()
     for index, entry in enumerate(entries, start):
-        if type(entry) is WireEntry and type(entry.prev) is int and index - entry.prev < start:
+        if type(entry) is WireEntry and type(entry.prev) is int and 0 <= index - entry.prev < start:
             found.add(index - entry.prev)
     return found
 
@@ -305,78 +340,85 @@ def rebuild(checkpoint: Checkpoint, entries: Sequence[WireEntry | bytes], known:
 
     Raises:
         DecodeError: a count leads nowhere, or a part cannot be read.
+        LimitExceeded: a header or body is over its bound.
     """
-    node, suite, start = checkpoint.node, checkpoint.suite, checkpoint.start
     seen = dict(known)
     claimed_at, basis = 0, None
     rebuilt = []
-    for index, entry in enumerate(entries, start):
-        if type(entry) is not WireEntry:
-            one = _rebuild_raw(entry)
-            if one.header is not None:
-                claimed_at, basis = one.header.claimed_at, one.header.basis
+    for index, entry in enumerate(entries, checkpoint.start):
+        if isinstance(entry, bytes):
+            one = _rebuild_raw(checkpoint.node, entry)
         else:
-            one = _rebuild_short(entry, index, node, suite, claimed_at + entry.claimed_after, basis, seen)
-            claimed_at, basis = one.header.claimed_at, one.header.basis  # type: ignore[union-attr]
+            claimed_at += entry.claimed_after
+            basis = entry.basis or basis
+            one = _rebuild_short(checkpoint, index, entry, (claimed_at, basis), seen)
         header = one.header
-        if header is not None and (header.type == "open" or header.case is not None):
-            seen[index] = Known(one.leaf[:LINK_BYTES], header.case or one.leaf[:LINK_BYTES], one.salt)
+        if header is not None and (header.case is not None or header.type == "open"):
+            link = one.leaf[:LINK_BYTES]
+            seen[index] = Known(link, header.case or link, one.salt)
         rebuilt.append(one)
     return rebuilt
 
 
-def _rebuild_raw(packed: bytes) -> Rebuilt:
+def read_entry(node: str, raw: bytes, body: bytes | None) -> Rebuilt:
+    """Read one entry of a node's log as it came: what cannot be read, or names another author, is kept as opaque bytes.
+
+    A body is taken only if the header commits to it; inside a case, where the salt is elsewhere, by its length.
+    """
+    leaf = hash_header(raw)
     try:
-        raw, body = msgspec.msgpack.decode(packed, type=tuple[bytes, bytes | None])
+        header = decode_header(raw)
+    except (DecodeError, LimitExceeded):
+        return Rebuilt(raw, None, leaf, None, None)
+    if header.node != node:  # nobody states an entry for somebody else
+        return Rebuilt(raw, None, leaf, None, None)
+    salt = _salt_for(header.type, header.case, body, None)
+    fitting = body if body is not None and fits(header.body, body, salt) else None
+    return Rebuilt(raw, fitting, leaf, header, salt or None)
+
+
+def _rebuild_raw(node: str, packed: bytes) -> Rebuilt:
+    try:
+        raw, body = _raw_decoder.decode(packed)
     except msgspec.DecodeError as exc:
         raise DecodeError("an entry cannot be read") from exc
     if len(raw) > limits.HEADER_BYTES_MAX or len(body or b"") > limits.BODY_BYTES_MAX:
         raise LimitExceeded("an entry is over its bound")
-    try:
-        header = decode_header(raw)
-    except DecodeError:
-        return Rebuilt(raw, body, hash_header(raw), None, None)  # opaque: kept, void, what is behind it passes
-    salt = _opening_salt(body) if header.type == "open" and body is not None else None
-    return Rebuilt(raw, body, hash_header(raw), header, salt)
+    return read_entry(node, raw, body)
 
 
 def _rebuild_short(
-    entry: WireEntry, index: int, node: str, suite: int, claimed_at: int, basis: Basis | None, seen: Mapping[int, Known]
+    checkpoint: Checkpoint, index: int, entry: WireEntry, running: tuple[int, Basis | None], seen: Mapping[int, Known]
 ) -> Rebuilt:
+    """Give back one short entry. running: its claimed time (ms) and its basis, carried along the set."""
+    claimed_at, basis = running
     case, prev, salt = entry.case, entry.prev, None
-    if type(prev) is int:
+    if isinstance(prev, int):
         before = seen.get(index - prev)
         if before is None or prev <= 0:
             raise DecodeError(f"entry {index} counts back to an entry that is not there")
         prev, case, salt = before.link, before.case, before.salt
     elif prev is not None and len(prev) != LINK_BYTES:
         raise DecodeError(f"entry {index} names its predecessor wrongly")
-    reference: BodyRef | None
-    if type(entry.body_ref) is int:
-        if entry.body is None:
-            raise DecodeError(f"the body of entry {index} is missing")
-        if entry.type == "open":
-            salt = salt_of(entry.body)
-        if salt is None and case is not None:
-            raise DecodeError(f"the salt for entry {index} is not known")
-        if entry.body_ref != SCHEME_PLAIN:
-            raise DecodeError(f"the body of entry {index} is of an unknown scheme")
-        reference = (entry.body_ref, len(entry.body), hash_body(salt or b"", entry.body_ref, entry.body))
-    else:
-        reference = entry.body_ref
-        if entry.type == "open" and entry.body is not None:
-            salt = _opening_salt(entry.body)
+    body = entry.body
+    if body is not None:
+        salt = _salt_for(entry.type, case, body, salt)
+    reference = entry.body_ref
+    if isinstance(reference, int):
+        reference = _recomputed(index, reference, body, salt)
+    elif body is not None and not fits(reference, body, salt):
+        body = None
     if not 0 <= claimed_at <= limits.TIME_MS_MAX:
         raise DecodeError(f"the time of entry {index} is out of range")
     header = Header(
         FORMAT,
-        suite,
-        node,
+        checkpoint.suite,
+        checkpoint.node,
         entry.type,
         entry.officer,
         entry.window,
         claimed_at,
-        entry.basis or basis,
+        basis,
         entry.count,
         reference,
         case,
@@ -384,26 +426,55 @@ def _rebuild_short(
         prev,
         entry.rests,
         entry.saw,
-        entry.fields,
+        _read_wire_fields(index, entry.fields),
     )
+    raw = _encode_rebuilt(index, header)
+    return Rebuilt(raw, body, _sha256(b"\x00" + raw).digest(), header, salt or None)
+
+
+def _recomputed(index: int, scheme: int, body: bytes | None, salt: bytes | None) -> BodyRef:
+    """Return the reference that a short entry leaves out."""
+    if body is None or salt is None:
+        raise DecodeError(f"the body of entry {index}, or the salt for it, is missing")
+    if scheme != SCHEME_PLAIN:
+        raise DecodeError(f"the body of entry {index} is of an unknown scheme")
+    return scheme, len(body), hash_body(salt, scheme, body)
+
+
+def _read_wire_fields(index: int, packed: msgspec.Raw) -> dict[str, Any]:
+    if len(packed) > limits.HEADER_BYTES_MAX:
+        raise LimitExceeded(f"the header of entry {index} is over its bound")
+    try:
+        return _fields_decoder.decode(packed)
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as exc:
+        raise DecodeError(f"the fields of entry {index} cannot be read") from exc
+
+
+def _encode_rebuilt(index: int, header: Header) -> bytes:
     try:
         raw = encode_header(header)
     except (TypeError, ValueError) as exc:
         raise DecodeError(f"entry {index} holds a value that no header may hold") from exc
     if len(raw) > limits.HEADER_BYTES_MAX:
         raise LimitExceeded(f"the header of entry {index} is over its bound")
-    return Rebuilt(raw, entry.body, hash_header(raw), header, salt)
+    return raw
+
+
+def _salt_for(kind: str, case: bytes | None, body: bytes | None, known: bytes | None) -> bytes | None:
+    """Return the salt of an entry's body: an opening's own, none outside cases, else the case's if it is known."""
+    if kind == "open":
+        return _opening_salt(body) if body is not None else None
+    return b"" if case is None else known
 
 
 def _opening_salt(body: bytes) -> bytes | None:
     try:
         return salt_of(body)
-    except DecodeError:
+    except (DecodeError, LimitExceeded):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """One entry of a log as its holder has it, for writing it short.
 
     header: None if it cannot be read. case: its case's key, if it belongs to one.
@@ -419,52 +490,53 @@ class Stored:
 
 
 def shorten(node: str, suite: int, entries: Iterable[Stored]) -> list[WireEntry | bytes]:
-    """Write a run short; `rebuild` gives the same bytes back."""
+    """Write a run short; `rebuild` gives the same bytes back.
+
+    What is written whole changes nothing for what follows: a receiver may be unable to read it.
+    """
     claimed_at, basis = 0, None
     short: list[WireEntry | bytes] = []
     for entry in entries:
         header = entry.header
-        if header is None or header.format != FORMAT or header.node != node or header.suite != suite or header.basis is None:
-            short.append(msgspec.msgpack.encode((entry.raw, entry.body)))
-            if header is not None:
-                claimed_at, basis = header.claimed_at, header.basis
+        if header is None or not _can_be_short(header, node, suite):
+            short.append(_encoder.encode((entry.raw, entry.body)))
             continue
-        counted = entry.prev_back is not None
-        short.append(
-            WireEntry(
-                header.type,
-                header.officer,
-                header.window,
-                header.claimed_at - claimed_at,
-                None if header.basis == basis else header.basis,
-                header.count,
-                _short_body(header, entry, counted),
-                None if counted else header.case,
-                header.epoch,
-                entry.prev_back if counted else header.prev,
-                header.rests,
-                header.saw,
-                header.fields,
-                entry.body,
-            )
-        )
+        short.append(_short_entry(entry, header, header.claimed_at - claimed_at, header.basis != basis))
         claimed_at, basis = header.claimed_at, header.basis
     return short
 
 
+def _can_be_short(header: Header, node: str, suite: int) -> bool:
+    return header.format == FORMAT and header.node == node and header.suite == suite and header.basis is not None
+
+
+def _short_entry(entry: Stored, header: Header, claimed_after: int, basis_differs: bool) -> WireEntry:
+    counted = entry.prev_back is not None
+    return WireEntry(
+        header.type,
+        header.officer,
+        header.window,
+        claimed_after,
+        header.basis if basis_differs else None,
+        header.count,
+        _short_body(header, entry, counted),
+        None if counted else header.case,
+        header.epoch,
+        entry.prev_back if counted else header.prev,
+        header.rests,
+        header.saw,
+        msgspec.Raw(_encoder.encode(header.fields)) if header.fields else _NO_FIELDS,
+        entry.body,
+    )
+
+
 def _short_body(header: Header, entry: Stored, counted: bool) -> int | BodyRef | None:
-    reference = header.body
-    if reference is None or entry.body is None:
+    """Return the scheme alone where the receiver can compute the hash, else the whole reference."""
+    reference, body = header.body, entry.body
+    if reference is None or body is None or reference[0] != SCHEME_PLAIN:
         return reference
-    if header.type == "open":
-        salt = _opening_salt(entry.body)
-    elif header.case is None:
-        salt = b""
-    else:
-        salt = entry.salt if counted else None
-    if salt is None or reference[0] != SCHEME_PLAIN or reference[1] != len(entry.body):
-        return reference
-    return reference[0] if hash_body(salt, reference[0], entry.body) == reference[2] else reference
+    salt = _salt_for(header.type, header.case, body, entry.salt if counted else None)
+    return SCHEME_PLAIN if salt is not None and fits(reference, body, salt) else reference
 
 
 # --- bundles: some entries of a run, each with its path
@@ -491,27 +563,55 @@ def verify_bundle(bundle: Bundle, public: bytes, network: bytes) -> Checkpoint:
 
     Raises:
         SignatureInvalid, DecodeError: as `verify_checkpoint`.
-        ProofInvalid: an entry is not in the run that the checkpoint names.
+        ProofInvalid: an entry is not in the run that the checkpoint names, stands twice, or names another author.
     """
     checkpoint = verify_checkpoint(bundle.signed, public, network)
     length = checkpoint.size - checkpoint.start
+    if len({entry.index for entry in bundle.entries}) != len(bundle.entries):
+        raise ProofInvalid("an entry stands twice in a bundle")
     for entry in bundle.entries:
         if not checkpoint.start <= entry.index < checkpoint.size:
             raise ProofInvalid(f"entry {entry.index} lies outside the run of its checkpoint")
         merkle.verify_inclusion(
             hash_header(entry.raw), entry.index - checkpoint.start, length, entry.path, checkpoint.run
         )
+        _check_author(entry.raw, checkpoint.node)
     return checkpoint
+
+
+def _check_author(raw: bytes, node: str) -> None:
+    """Refuse an entry stated in the name of another node; what cannot be read names nobody."""
+    try:
+        header = decode_header(raw)
+    except DecodeError:
+        return
+    if header.node != node:
+        raise ProofInvalid(f"an entry in a log of {node} is in the name of {header.node}")
+
+
+# --- bodies
+
+
+def fits(reference: BodyRef | None, body: bytes, salt: bytes | None) -> bool:
+    """Tell whether a body is the one that a header commits to.
+
+    Args:
+        reference: the header's.
+        body: as it came.
+        salt: the case's, empty outside cases; None where it is not known (then only the length is compared).
+    """
+    if reference is None or reference[1] != len(body):
+        return False
+    return salt is None or hash_body(salt, reference[0], body) == reference[2]
 
 
 def check_body(header: Header, body: bytes, salt: bytes | None) -> None:
     """Check that a body is the one that its header commits to; raises ProofInvalid.
 
     Args:
-        salt: the case's; None where it is not known (then only the length is checked).
+        header: of the entry.
+        body: as it came.
+        salt: as for `fits`.
     """
-    reference = header.body
-    if reference is None or reference[1] != len(body):
-        raise ProofInvalid("the body is not the one that its header names")
-    if salt is not None and hash_body(salt, reference[0], body) != reference[2]:
+    if not fits(header.body, body, salt):
         raise ProofInvalid("the body is not the one that its header names")
