@@ -22,7 +22,7 @@ from node.store import logs
 from node.store.database import Connection
 from protocol import limits, messages
 from protocol.errors import Overloaded, TongbanError
-from protocol.log import Bundle, Header, Rebuilt
+from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint
 
 SHARED_BYTES_MAX: Final = 2 << 20  # of pushes that share a commit, unpacked, about
 SHARED_MAX: Final = 64
@@ -56,13 +56,16 @@ def take_push(
         child: who sent it (the session's node). received_at: this hub's clock, ms.
     """
     batch = Batch(conn, ledger.rules, ledger.judge)
-    accepted = [ledger.accept_set(conn, batch, change, received_at) for change in push.sets]
+    for signed in _heads_of(push, child):
+        ledger.note_head(conn, signed, received_at)
+    accepted = [ledger.accept_set(conn, batch, change) for change in push.sets]
     faults.point("intake.appended")
     ledger.finish(conn, batch, changes)
-    times = [draft for one in accepted for draft in _times(one, child, received_at)]
+    stated = [draft for one in accepted for draft in _times(one, child, received_at)]
+    stated += [draft for one in accepted for draft in _admissions(ledger, conn, one, received_at)]
     heads = {one.checkpoint.log: one for one in accepted if one.fork_at < 0}
     of = [[list((log.node, log.incarnation)), one.checkpoint.size, one.checkpoint.root] for log, one in heads.items()]
-    placed = ledger.append(conn, [*times, Draft("receipt", received_at, {"at": received_at}, {"of": of})], changes)
+    placed = ledger.append(conn, [*stated, Draft("receipt", received_at, {"at": received_at}, {"of": of})], changes)
     receipt = placed[-1]
     logs.save_receipts(
         conn,
@@ -74,22 +77,46 @@ def take_push(
     return Taken(held, receipt, sum(one.added for one in accepted), sum(one.fork_at >= 0 for one in accepted))
 
 
+def _heads_of(push: messages.Push, child: str) -> list[Signed]:
+    """Return the sender's own newest head, if it shows one: others' logs were dated by their own hubs."""
+    shown = [change.signed for change in push.sets] + ([push.head] if push.head is not None else [])
+    own = [signed for signed in shown if decode_checkpoint(signed.checkpoint).node == child]
+    return own[-1:]
+
+
 def _size(conn: Connection, one: Accepted) -> int:
     return logs.load_log(conn, one.row.id).size
 
 
-def _times(accepted: Accepted, child: str, received_at: int) -> list[Draft]:
-    """State receive times for claims outside the window: only the first hub to receipt an entry does."""
-    if accepted.checkpoint.node != child or accepted.fork_at >= 0:
+def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_at: int) -> list[Draft]:
+    """Admit a child's new incarnation that continues an older one: with the sizes held of the older ones by now."""
+    log, opening = accepted.row.log, accepted.entries[0].header if accepted.entries else None
+    record = ledger.rules.record(log.node)
+    if accepted.row.size or opening is None or opening.type != "log.open" or not opening.fields.get("continues"):
         return []
-    low = accepted.receipted_before - limits.CLAIM_SLACK_MS
-    high = received_at + limits.CLAIM_SLACK_MS
+    if record is None or record.parent != ledger.identity.node:
+        return []
+    sizes = [
+        [row.log.incarnation, row.size]
+        for row in logs.load_logs(conn)
+        if row.log.node == log.node and row.log.incarnation != log.incarnation and not row.branch
+    ]
+    return [Draft("node.admit", received_at, {"node": log.node, "incarnation": log.incarnation, "sizes": sizes})]
+
+
+def _times(accepted: Accepted, child: str, received_at: int) -> list[Draft]:
+    """State receive times for claims outside the window: only the first hub to receipt an entry, its author's, does."""
+    row = accepted.row
+    if row.log.node != child or accepted.fork_at >= 0:
+        return []
+    since = row.window if accepted.checkpoint.size <= row.committed else row.receipted
+    low, high = since - limits.CLAIM_SLACK_MS, received_at + limits.CLAIM_SLACK_MS
     return [
         _time(one, header, received_at)
         for one in accepted.entries
         if (header := one.header) is not None
-        and (header.case is not None or header.type == "open")
         and not low <= header.claimed_at <= high
+        and (header.case is not None or header.type == "open")
         and header.fields.get("afterwards") is not True
         and header.type != "time"
     ]

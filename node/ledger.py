@@ -20,7 +20,7 @@ from node.store.database import Connection, insert_rows
 from node.store.logs import LogRow
 from protocol import codec, keys, limits, merkle, register
 from protocol.authority import RulesJudge
-from protocol.errors import DecodeError, GapFound, NotPermitted, ProofInvalid, StoreError, UnknownSigner
+from protocol.errors import DecodeError, ForkDetected, GapFound, NotPermitted, ProofInvalid, StoreError, UnknownSigner
 from protocol.log import (
     FORMAT,
     SCHEME_PLAIN,
@@ -143,6 +143,16 @@ class Ledger:
         self._count = 0
         self._claimed_high = -1
 
+    def become(self, identity: Identity) -> None:
+        """Go on as another incarnation; what is remembered of the old log's end is forgotten."""
+        self.identity = identity
+        self.forget_end()
+
+    def forget_end(self) -> None:
+        """Forget what is remembered of the own log's end: its tail came back from the parent, or a unit failed."""
+        self._sealed = None
+        self._count, self._claimed_high = 0, -1
+
     # --- own entries
 
     def own_row(self, conn: Connection) -> LogRow:
@@ -162,7 +172,7 @@ class Ledger:
         self._save_checkpoints(conn, row)
         rebuilt = [self._state(conn, row, draft) for draft in drafts]
         batch = Batch(conn, self.rules, self.judge)
-        ids = self._extend(conn, batch, row, rebuilt, row.receipted)
+        ids = self._extend(conn, batch, row, rebuilt)
         faults.point("ledger.appended")
         self.finish(conn, batch, changes)
         changes.logs.add(row.id)
@@ -212,10 +222,10 @@ class Ledger:
             self._count += 1
         return self._count
 
-    def _extend(self, conn: Connection, batch: Batch, row: LogRow, entries: Sequence[Rebuilt], receipted: int) -> list[int]:
+    def _extend(self, conn: Connection, batch: Batch, row: LogRow, entries: Sequence[Rebuilt]) -> list[int]:
         compact = row.range.append_many([one.leaf for one in entries])
         ids = batch.add(row, row.size, entries)
-        logs.save_log(conn, row.id, compact, receipted)
+        logs.save_log(conn, row.id, compact)
         return ids
 
     def finish(self, conn: Connection, batch: Batch, changes: Changes) -> None:
@@ -285,6 +295,13 @@ class Ledger:
         """Store what `seal` signed, in a transaction of its own."""
         self._save_checkpoints(conn, self.own_row(conn))
 
+    def newest_seal(self, conn: Connection) -> Signed | None:
+        """Return the newest signed head of the own log; `seal` comes first."""
+        if self._sealed is not None and self._sealed.unsaved:
+            return self._sealed.unsaved[-1][1]
+        row = self.own_row(conn)
+        return logs.checkpoint_at(conn, row.id, row.size)
+
     def bundle_own(self, conn: Connection, index: int) -> Bundle:
         """Return one own entry as a bundle, sealing first if needed. For receipts: they travel alone in their run."""
         self.seal(conn)
@@ -334,11 +351,35 @@ class Ledger:
 
     # --- received change sets: whole logs of our subtree, or our own tail coming back
 
-    def accept_set(self, conn: Connection, batch: Batch, change: ChangeSet, received_at: int) -> Accepted:
-        """Verify a change set and append what is new of it.
+    def note_head(self, conn: Connection, signed: Signed, received_at: int) -> None:
+        """Take an author's signed head: what it commits to is as old as this moment, also if it arrives in many pieces.
+
+        Claims of entries below the head count back to when the author was last heard before; so a long backlog keeps
+        its times, and nothing can be slipped in behind a head that was shown.
 
         Args:
-            received_at: this hub's receive time; remembered with the log, for legal time.
+            received_at: this hub's clock, ms.
+        """
+        checkpoint = self._authentic(signed)
+        row = logs.find_log(conn, checkpoint.log) or logs.create_log(
+            conn, checkpoint.log, self.public_key(checkpoint), suite=checkpoint.suite
+        )
+        if checkpoint.size > row.committed:
+            head = codec.encode([signed.checkpoint, signed.signature])
+            logs.save_commitment(conn, row.id, checkpoint.size, row.receipted, head)
+        logs.save_heard(conn, row.id, received_at)
+
+    def _check_commitment(self, conn: Connection, row: LogRow, leaves: Sequence[bytes]) -> None:
+        """Check that a log passes through the head that its author showed before; raises ForkDetected."""
+        if not row.size < row.committed <= row.size + len(leaves):
+            return
+        root = row.range.append_many(leaves[: row.committed - row.size]).root()
+        shown, _ = codec.decode(logs.load_head(conn, row.id) or b"")  # type: ignore[misc]
+        if decode_checkpoint(shown).root != root:  # type: ignore[arg-type]
+            raise ForkDetected(f"{row.log.node} showed another head than the log that it sends")
+
+    def accept_set(self, conn: Connection, batch: Batch, change: ChangeSet) -> Accepted:
+        """Verify a change set and append what is new of it.
 
         Raises:
             UnknownSigner, SignatureInvalid, DecodeError, ProofInvalid: not authentic; nothing was changed.
@@ -360,17 +401,18 @@ class Ledger:
         if differs := self._difference(conn, row, checkpoint, leaves):
             return self._keep_branch(conn, row, checkpoint, change.signed, entries, differs)
         if checkpoint.size <= row.size:
-            return Accepted(row, checkpoint, 0, row.receipted)
+            return Accepted(row, checkpoint, 0)
         fresh = entries[row.size - checkpoint.start :]
         compact = row.range.append_many([one.leaf for one in fresh])
         if compact.root() != checkpoint.root:
             raise ProofInvalid(f"the log of {checkpoint.node} does not lead on from what is held here")
+        self._check_commitment(conn, row, [one.leaf for one in fresh])
         faults.point("ledger.verified")
         ids = batch.add(row, row.size, fresh)
-        logs.save_log(conn, row.id, compact, max(received_at, row.receipted))
+        logs.save_log(conn, row.id, compact)
         logs.save_checkpoint(conn, row.id, checkpoint, change.signed)
         self.note_facts(conn, [(i, one.leaf, one.header) for i, one in zip(ids, fresh, strict=True) if one.header])
-        return Accepted(row, checkpoint, len(fresh), row.receipted, fresh)
+        return Accepted(row, checkpoint, len(fresh), fresh)
 
     def _authentic(self, signed: Signed) -> Checkpoint:
         stated = decode_checkpoint(signed.checkpoint)
@@ -422,10 +464,10 @@ class Ledger:
         batch = Batch(conn, self.rules, self.judge)
         if fresh:
             batch.add(rival, rival.size, fresh)
-            logs.save_log(conn, rival.id, compact, rival.receipted)
+            logs.save_log(conn, rival.id, compact)
             logs.save_checkpoint(conn, rival.id, checkpoint, signed)
             batch.finish()
-        return Accepted(rival, checkpoint, len(fresh), row.receipted, fresh, fork_at=index)
+        return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=index)
 
     # --- received bundles: entries of logs that we do not hold whole
 
@@ -556,14 +598,13 @@ class Ledger:
 class Accepted:
     """What became of a change set.
 
-    added: entries that were new. receipted_before: the hub's receive time of the log before this, ms.
+    row: the log as it was before. added: entries that were new.
     fork_at: the index at which it differs from what is held; -1 normally.
     """
 
     row: LogRow
     checkpoint: Checkpoint
     added: int
-    receipted_before: int
     entries: Sequence[Rebuilt] = ()
     fork_at: int = -1
 

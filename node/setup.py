@@ -77,7 +77,7 @@ def _write_genesis(conn: Connection, identity: Identity, header: Header, raw: by
     row = ledger.own_row(conn)
     batch = Batch(conn, rules, ledger.judge)
     (entry_id,) = batch.add(row, 0, [Rebuilt(raw, None, fact.leaf, header, None)])
-    logs.save_log(conn, row.id, row.range.append_many([fact.leaf]), 0)
+    logs.save_log(conn, row.id, row.range.append_many([fact.leaf]))
     _register_genesis(conn, entry_id, fact.leaf)
     return ledger
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from node import faults
+from node import continuity, faults
 from node import logs as lines
 from node.ledger import Changes, Ledger, change_set
 from node.node import PROGRAM, Node
@@ -35,7 +35,7 @@ from protocol.errors import (
     TongbanError,
     UnknownSigner,
 )
-from protocol.log import Bundle, LogId, WireEntry, decode_body, decode_checkpoint, hash_body
+from protocol.log import Bundle, ChangeSet, LogId, WireEntry, decode_body, decode_checkpoint, hash_body
 from protocol.register import read_register
 
 PUSH_BYTES: Final = limits.MESSAGE_BYTES_MAX - (64 << 10)
@@ -295,8 +295,41 @@ class Uplink:
                 logs.save_ack(conn, log_id, min(their_size, head.size))
 
         await self.node.write(save)
-        for head in [theirs[log] for log in sorted(behind_logs)] + unknown:
+        own = self.node.ledger.identity.log
+        if own in theirs:
+            await self._continue_from(theirs[own])
+        returning = [theirs[log] for log in sorted(behind_logs | ({own} & theirs.keys()))]
+        for head in returning + unknown:
             await self._fetch_tail(head)
+
+    async def _continue_from(self, head: messages.Head) -> None:
+        """Look whether the parent's copy of our own log is ours; if they have parted, open a new incarnation."""
+        ledger = self.node.ledger
+        if await self.node.store.own(lambda conn: _agrees(ledger, conn, head)):
+            return
+        sets = await self._fetch_copy(head)
+        size, common = await self.node.store.own(
+            lambda conn: (ledger.own_row(conn).size, continuity.common_size(ledger, conn, sets, 0))
+        )
+        if common == size:
+            lines.event("log.restored", lines.WARNING, node=self.node.id, count=head.size - size)
+            return  # ours is a beginning of theirs: the tail comes back as any other
+        incarnation, now = self.node.entropy.bytes(16), self.node.clock.wall_ms()
+        await self.node.write(
+            lambda conn, changes: continuity.reincarnate(ledger, conn, changes, common, incarnation, now)
+        )
+
+    async def _fetch_copy(self, head: messages.Head) -> list[ChangeSet]:
+        """Fetch the parent's copy of our own log, from its beginning."""
+        sets: list[ChangeSet] = []
+        start = 0
+        while start < head.size:
+            reply = await self._ask("fetch", messages.Fetch("log", head.log, start), messages.FetchReply)
+            if not reply.sets:
+                raise PeerError("the parent does not give back our own log", hint="Try again later.")
+            sets += reply.sets
+            start = decode_checkpoint(reply.sets[-1].signed.checkpoint).size
+        return sets
 
     async def _fetch_tail(self, head: messages.Head) -> None:
         """Fetch what the parent has of a log of our subtree and we have not: after a restore, or a move."""
@@ -307,17 +340,17 @@ class Uplink:
             reply = await self._ask("fetch", messages.Fetch("log", head.log, start), messages.FetchReply)
             if not reply.sets:
                 raise PeerError(f"the parent does not give back the log of {head.log.node}", hint="Try again later.")
-            now = self.node.clock.wall_ms()
 
-            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply, now: int = now) -> None:
+            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> None:
                 ledger = self.node.ledger
                 batch = Batch(conn, ledger.rules, ledger.judge)
-                accepted = [ledger.accept_set(conn, batch, change, now) for change in reply.sets]
+                accepted = [ledger.accept_set(conn, batch, change) for change in reply.sets]
                 ledger.finish(conn, batch, changes)
                 if any(one.fork_at >= 0 for one in accepted):
                     raise errors.ForkDetected(f"the parent holds another history of {head.log.node}")
                 for one in accepted:
                     logs.save_ack(conn, one.row.id, one.checkpoint.size)
+                ledger.forget_end()
 
             await self.node.write(take)
 
@@ -534,6 +567,12 @@ def _own_heads(conn: Connection) -> dict[int, messages.Head]:
     return {row.id: messages.Head(row.log, row.size, row.root) for row in logs.load_logs(conn) if _is_whole(row)}
 
 
+def _agrees(ledger: Ledger, conn: Connection, head: messages.Head) -> bool:
+    """Tell whether the parent's copy of our own log is a beginning of ours."""
+    row = ledger.own_row(conn)
+    return head.size <= row.size and continuity.root_at(conn, row, head.size) == head.root
+
+
 def _is_whole(row: LogRow) -> bool:
     """Tell whether a log is held from its beginning: our own or one of our subtree's, not a relayed piece."""
     return row.size > 0 and not row.branch
@@ -549,6 +588,7 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
     acked = {**logs.acks(conn), **assumed}
     own = ledger.own_row(conn)
     rows = [own] + [row for row in logs.load_logs(conn) if row.id != own.id and _is_whole(row)]
+    head = ledger.newest_seal(conn)
     sets, sizes, room, entries = [], {}, PUSH_BYTES, 0
     for row in rows:
         size = acked.get(row.id, 0)
@@ -559,13 +599,13 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
             change = change_set(conn, row, signed, checkpoint)
             room -= _about_bytes(change.entries)
             if sets and (room < 0 or len(sets) >= limits.SETS_PER_PUSH_MAX):
-                return _Outgoing(messages.encode(messages.Push(tuple(sets))), sizes, entries, more=True)
+                return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=True)
             sets.append(change)
             sizes[row.id] = checkpoint.size
             entries += checkpoint.size - max(checkpoint.start, size)
     if not sets:
         return None
-    return _Outgoing(messages.encode(messages.Push(tuple(sets))), sizes, entries, more=False)
+    return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=False)
 
 
 def _about_bytes(entries: Sequence[WireEntry | bytes]) -> int:

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from protocol import codec, keys, limits
 from protocol.errors import DecodeError, LimitExceeded, VersionUnsupported
-from protocol.log import Bundle, Bytes16, ChangeSet, Count, Hash32, LogId, Name, Signature64
+from protocol.log import UNREADABLE, Bundle, Bytes16, ChangeSet, Count, Hash32, LogId, Name, Signature64, Signed
 
 VERSIONS: Final = (1,)
 CAPABILITIES: Final = ("bundles", "attachments-reserved", "zstd")
@@ -101,9 +101,13 @@ class HelloReply(Message, frozen=True):
 
 
 class Push(Message, frozen=True):
-    """Change sets, each log's in order, the sender's own log first."""
+    """Change sets, each log's in order, the sender's own log first.
+
+    head: the sender's newest signed head, also of entries that come in later pushes: it dates what it commits to.
+    """
 
     sets: Annotated[tuple[ChangeSet, ...], Meta(max_length=limits.SETS_PER_PUSH_MAX)]
+    head: Signed | None = None
 
 
 class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -275,7 +279,7 @@ def decode(data: bytes, kind: type[M]) -> M:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
         message: M = decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise DecodeError(f"the message is no {kind.__name__}") from exc
     return message
 

@@ -25,7 +25,7 @@ from protocol.log import (
 from protocol.errors import DecodeError
 
 LINK_BYTES: Final = 16
-_COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted"
+_COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted, committed, window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,15 @@ class LogRow:
     size: int
     range: merkle.CompactRange
     root: bytes
-    receipted: int
+    receipted: int = 0
+    committed: int = 0
+    window: int = 0
 
 
 def _row(row: tuple[object, ...]) -> LogRow:
-    ident, node, incarnation, branch, suite, key, start, size, peaks, root, receipted = row
+    ident, node, incarnation, branch, suite, key, start, size, peaks, *rest = row
     compact = merkle.CompactRange.decode(size, peaks)  # type: ignore[arg-type]
-    return LogRow(ident, LogId(node, incarnation), branch, suite, key, start, size, compact, root, receipted)  # type: ignore[arg-type]
+    return LogRow(ident, LogId(node, incarnation), branch, suite, key, start, size, compact, *rest)  # type: ignore[arg-type]
 
 
 def find_log(conn: Connection, log: LogId, branch: bytes = b"") -> LogRow | None:
@@ -86,15 +88,33 @@ def create_log(  # noqa: PLR0913 - one argument a column
         "INSERT INTO logs (node, incarnation, branch, suite, key, start, size, peaks, root) VALUES (?,?,?,?,?,?,?,?,?)",
         (log.node, log.incarnation, branch, suite, key, start, compact.size, compact.encode(), root),
     )
-    return LogRow(int(done.lastrowid or 0), log, branch, suite, key, start, compact.size, compact, root, 0)
+    return LogRow(int(done.lastrowid or 0), log, branch, suite, key, start, compact.size, compact, root)
 
 
-def save_log(conn: Connection, log_id: int, compact: merkle.CompactRange, receipted: int) -> None:
+def save_log(conn: Connection, log_id: int, compact: merkle.CompactRange) -> None:
     """Record a log's new size and range."""
     conn.execute(
-        "UPDATE logs SET size = ?, peaks = ?, root = ?, receipted = ? WHERE id = ?",
-        (compact.size, compact.encode(), compact.root(), receipted, log_id),
+        "UPDATE logs SET size = ?, peaks = ?, root = ? WHERE id = ?",
+        (compact.size, compact.encode(), compact.root(), log_id),
     )
+
+
+def save_heard(conn: Connection, log_id: int, receipted: int) -> None:
+    """Record when a log's author was heard, ms."""
+    conn.execute("UPDATE logs SET receipted = max(receipted, ?) WHERE id = ?", (receipted, log_id))
+
+
+def save_commitment(conn: Connection, log_id: int, committed: int, window: int, head: bytes) -> None:
+    """Record a signed head: to which size the author committed itself, and from when on its claims count."""
+    conn.execute(
+        "UPDATE logs SET committed = ?, window = ?, head = ? WHERE id = ?", (committed, window, head, log_id)
+    )
+
+
+def load_head(conn: Connection, log_id: int) -> bytes | None:
+    """Return the signed head to which a log's author committed itself."""
+    found = conn.execute("SELECT head FROM logs WHERE id = ?", (log_id,)).fetchone()
+    return found[0] if found else None
 
 
 # --- entries

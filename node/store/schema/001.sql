@@ -19,7 +19,10 @@ CREATE TABLE logs (
     size        INTEGER NOT NULL,           -- entries held without a gap from the beginning; 0 where only bundles came
     peaks       BLOB NOT NULL,              -- compact range over [0, size), 32 bytes a peak
     root        BLOB NOT NULL,              -- root over [0, size), x'' where only bundles came
-    receipted   INTEGER NOT NULL DEFAULT 0, -- at a hub: its newest receive time for this log, ms
+    receipted   INTEGER NOT NULL DEFAULT 0, -- at its author's hub: newest time at which the author was heard, ms
+    committed   INTEGER NOT NULL DEFAULT 0, -- … the largest size to which the author committed itself by a signed head
+    window      INTEGER NOT NULL DEFAULT 0, -- … claims of entries below that size count from this time on, ms
+    head        BLOB,                       -- … that signed head
     UNIQUE (node, incarnation, branch)
 ) STRICT;
 
