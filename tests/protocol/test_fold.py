@@ -26,6 +26,7 @@ from tests.protocol.histories import (
     EAST_VILLAGE,
     HOUR,
     JUDGE,
+    OPENING_FIELDS,
     START,
     STRANGER,
     WEST,
@@ -349,6 +350,7 @@ def test_advance_carries_an_honest_case_from_end_to_end(entries: list[Held]) -> 
         lambda case, _: case.write(EAST_VILLAGE, "accept", header={"epoch": 1}),
         lambda case, _: case.write(EAST_VILLAGE, "accept", rests=[bytes(16)]),
         lambda case, _: case.write(EAST_VILLAGE, "accept", saw=[bytes(16)]),
+        lambda case, _: case.write(EAST_VILLAGE, "adopt", of=[bytes(16)]),
         lambda case, _: case.write(EAST_VILLAGE, "decide", result="grant"),
         lambda case, _: case.write(EAST_VILLAGE, "refuse", kind=6),
         lambda case, _: case.write(WEST, "accept"),
@@ -367,6 +369,25 @@ def test_advance_leaves_whatever_is_odd_to_the_fold(spoil: Callable[[Script, Hel
     opening = case.open()
     context = fold(case.entries, JUDGE).context
     assert advance(context, spoil(case, opening), JUDGE) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fields": {"table": 2}},
+        {"fields": {"limits": []}},
+        {"saw": [bytes(16)]},
+        {"cut": True},
+        {"case": bytes(16)},
+        {"header": {"basis": BASIS_UNKNOWN}},
+    ],
+)
+def test_advance_leaves_an_odd_opening_to_the_fold(options: dict[str, Any]) -> None:
+    """A first entry that is no plain opening with effect is not for the fast path."""
+    plain = {**OPENING_FIELDS, **options.pop("fields", {})}
+    odd = {"case": None, "prev": None, "epoch": None, **options}
+    assert advance(None, Script().write(EAST_VILLAGE, "open", **odd, **plain), JUDGE) is None
+    assert advance(None, Script().write(EAST_VILLAGE, "note", case=None), JUDGE) is None
 
 
 # --- custody
@@ -760,6 +781,8 @@ def test_what_is_behind_a_cut_has_no_effect() -> None:
     assert folded.line == (opening.link,)
     assert verdict_of(folded, stolen) == verdict_of(folded, offer) == ("void", "revoked")
     assert STRANGER in folded.parties  # parties never shrink
+    reclaim = case.write(EAST, "reclaim")
+    assert verdict_of(fold(case.entries, JUDGE), reclaim) == ("void", "revoked")  # not cut itself, but built on it
 
 
 def test_an_uncut_take_vouches_for_what_it_builds_on() -> None:
@@ -777,6 +800,7 @@ def test_an_uncut_take_vouches_for_what_it_builds_on() -> None:
     assert verdict_of(folded, behind) == ("void", "revoked")
     assert folded.context is not None
     assert (folded.context.holder, folded.context.offered) == (WEST, EAST_VILLAGE)
+    assert not fold(case.entries[:4], JUDGE).simple
 
 
 def test_a_void_take_vouches_for_nothing() -> None:
@@ -918,7 +942,9 @@ def test_a_task_result_stands_with_its_dispatch() -> None:
     case, dispatch = dispatched()
     result = case.write(WEST_DEPT, "task", dispatch=dispatch.link, task="a", result="pass")
     waits = fold([held for held in case.entries if held is not dispatch], JUDGE)
-    assert verdict_of(waits, result)[0] == "waiting"
+    assert verdict_of(waits, result) == ("waiting", "prev_missing")
+    elsewhere = case.write(WEST_DEPT, "task", prev=case.key, dispatch=b"d" * 16, task="a", result="pass")
+    assert verdict_of(fold(case.entries, JUDGE), elsewhere) == ("waiting", "rests_missing")
     case.back_to(case.entries[1])
     case.write(CITY, "reclaim")
     folded = fold(case.entries, JUDGE)
@@ -977,6 +1003,7 @@ def test_delivery_sets_a_flag_not_the_state() -> None:
     assert verdict_of(folded, early) == ("void", "guard:no_result")
     assert verdict_of(folded, deliver) == APPLIED
     assert folded.delivered
+    assert folded.conflicts == ()
     assert state_word(folded.context) == "decided"  # type: ignore[arg-type]
 
 
@@ -1093,11 +1120,12 @@ def test_a_flood_cannot_crowd_out_what_others_wrote() -> None:
     flood = [case.write(EAST_VILLAGE, "note") for _ in range(CASE_ENTRIES_MAX + 10)]
     reclaim = case.write(EAST, "reclaim")
     notes = [case.write(EAST_TOWN, "note", prev=opening.link) for _ in range(3)]
+    case.write(EAST, "extend", days=1, saw=[flood[-1]])  # what is left out here is not fetched again and again
     folded = fold(reversed(case.entries), JUDGE)
     assert len(folded.verdicts) == len(case.entries)
     assert [verdict_of(folded, held) for held in (opening, reclaim, *notes)] == [APPLIED] * 5
     left_out = [held for held in flood if verdict_of(folded, held) == ("void", "too_long")]
-    assert left_out == flood[-15:]
+    assert left_out == flood[-16:]
     assert not folded.simple
     assert folded.missing == ()
     assert folded.context is not None
