@@ -18,10 +18,9 @@ from protocol.authority import RulesJudge
 from protocol.cases import Context, Held, decode_context, encode_context, state_word
 from protocol.errors import DecodeError
 from protocol.fold import Effect, Folded, advance, fold
-from protocol.fold import Effect, Folded, advance, fold
 from protocol.log import Header, Known, Rebuilt, decode_body, decode_header, hash_header, salt_of
 from protocol.register import Rules
-from protocol.standing import order_of, is_cut
+from protocol.standing import is_cut, order_of
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ class Batch:
             context = advance(context, held, self._judge)
             if context is None:
                 return False
-        assert context is not None  # noqa: S101 - new is never empty
+        assert context is not None
         _set_state(touched, context, context.delivered, simple=True, waiting=False)
         return True
 
@@ -172,16 +171,31 @@ class Batch:
     def _save_labels(self, changed: Sequence[Touched]) -> None:
         names, sources = [], []
         for touched in changed:
+            stated = []
             for entry_id, _, _, entry in touched.new:
                 header = entry.header
                 if header is None:
                     continue
-                if header.type == "open" and entry.body is not None and (grams := _grams(entry.body)):
-                    names.append((touched.row.id, grams))
+                stated += _names(header, entry.body)
                 if (source := _source(header)) is not None:
                     sources.append((source, entry_id))
+            if not stated:
+                continue
+            before = self._names_before(touched)
+            if before:
+                cases.replace_name(self._conn, touched.row.id, _index(before), _index([*before, *stated]))
+            else:
+                names.append((touched.row.id, _index(stated)))
         cases.save_names(self._conn, names)
         cases.save_sources(self._conn, sources)
+
+    def _names_before(self, touched: Touched) -> list[str]:
+        """Return the names under which a case is found already."""
+        if touched.row.entries == len(touched.new):
+            return []
+        rows = logs.entries_of_cases(self._conn, [touched.row.id])[touched.row.id]
+        earlier = ((_readable(row.raw), row.body) for row in rows if row.id < touched.first)
+        return [name for header, body in earlier if header is not None for name in _names(header, body)]
 
 
 def held_of(
@@ -189,8 +203,7 @@ def held_of(
 ) -> list[Held]:
     """Return stored entries of a case as the fold takes them; what cannot be read is left out.
 
-    Args:
-        known: logs loaded before, by id; it gains those that are needed.
+    `known` holds logs loaded before, by id; it gains those that are needed.
     """
     known = {} if known is None else known
     found = []
@@ -241,12 +254,21 @@ def _is_waiting(folded: Folded) -> bool:
     return bool(folded.missing) or any(one.effect is Effect.WAITING for one in folded.verdicts.values())
 
 
-def _grams(body: bytes) -> str:
+def _names(header: Header, body: bytes | None) -> list[str]:
+    """Return the applicant's name that an opening or a correction states: a case is found by the old and the new one."""
+    if body is None or not (header.type == "correct" or (header.type == "open" and header.case is None)):
+        return []
     try:
-        name = decode_body(body).get("applicant")
+        whole = decode_body(body)
     except DecodeError:
-        return ""
-    return text.index_text(name) if isinstance(name, str) else ""
+        return []
+    stated = whole.get("new") if header.type == "correct" else whole
+    name = stated.get("applicant") if isinstance(stated, dict) else None
+    return [name] if isinstance(name, str) else []
+
+
+def _index(names: Sequence[str]) -> str:
+    return " ".join(filter(None, map(text.index_text, dict.fromkeys(names))))
 
 
 def _source(header: Header) -> str | None:
@@ -280,16 +302,18 @@ def rebuild_rows(conn: Connection, rules: Rules, judge: RulesJudge) -> int:
 def _rebuild_case(conn: Connection, batch: Batch, row: CaseRow, held: Sequence[EntryRow]) -> None:
     touched = Touched(row)
     row.entries = len(held)
+    names: list[str] = []
     for one in held:
         header = _readable(one.raw)
         if header is None:
             continue
         if header.type == "open" and row.open_log is None:
             row.open_log, row.salt = one.log, _salt(one.body)
-            if one.body is not None and (grams := _grams(one.body)):
-                cases.save_names(conn, [(row.id, grams)])
+        names += _names(header, one.body)
         if (source := _source(header)) is not None:
             cases.save_sources(conn, [(source, one.id)])
+    if names:
+        cases.save_names(conn, [(row.id, _index(names))])
     batch._fold(touched, held)  # noqa: SLF001 - the same module
 
 

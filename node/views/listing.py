@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from node.node import Node
+from node.office.counter import stated_values
 from node.office.drafting import find_case
 from node.store import cases, logs
 from node.store.cases import CaseRow, Filter
 from node.store.database import Connection
-from node.views.common import Shown, body_of, time_text
+from node.store.logs import EntryRow
+from node.views.common import Shown, body_of, header_of, time_text
 from protocol import text
 from protocol.cases import decode_context, state_code
 from protocol.log import LINK_BYTES, hash_header
@@ -78,9 +80,23 @@ def show_row(conn: Connection, row: CaseRow) -> Shown:
 
 
 def applicant_of(conn: Connection, row: CaseRow) -> str | None:
-    """Return the applicant's name as the opening states it; None where its body is not here."""
+    """Return the applicant's name; None where the opening's body is not here.
+
+    Corrections count while nothing about the case is in doubt; otherwise its page tells what is in effect.
+    """
+    found: str | None = None
     for one in logs.entries_of_cases(conn, [row.id])[row.id]:
-        if hash_header(one.raw)[:LINK_BYTES] == row.key:
-            name = body_of(one).get("applicant")
-            return name if isinstance(name, str) else None
-    return None
+        kind = _stating(row, one)
+        name = stated_values(kind, body_of(one)).get("applicant") if kind else None
+        found = name or found
+    return found
+
+
+def _stating(row: CaseRow, one: EntryRow) -> str:
+    """Return the type of an entry that states names, or ""."""
+    if hash_header(one.raw)[:LINK_BYTES] == row.key:
+        return "open"
+    if not row.simple:
+        return ""
+    header = header_of(one)
+    return "correct" if header is not None and header.type == "correct" else ""

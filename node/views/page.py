@@ -137,12 +137,13 @@ def _ordered(steps: Sequence[Step], folded: Folded | None) -> tuple[Step, ...]:
     place = {link: number for number, link in enumerate(line)}
     last = len(line)
 
-    def key(step: Step) -> tuple[int, int, int, bytes]:
+    def key(step: Step) -> tuple[int, int, int, str, int]:
+        beside = (step.legal_at, step.header.node, step.row.index)
         if step.link in place:
-            return place[step.link], 0, 0, b""
+            return (place[step.link], 0, *beside)
         if step.verdict.effect is Effect.LATE or step.header.prev not in place:
-            return last, 1 + (step.verdict.effect is not Effect.LATE), step.legal_at, step.link
-        return place[step.header.prev], 1, step.legal_at, step.link
+            return (last, 1 + (step.verdict.effect is not Effect.LATE), *beside)
+        return (place[step.header.prev], 1, *beside)
 
     return tuple(sorted(steps, key=key))
 
