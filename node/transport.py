@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -35,7 +35,7 @@ class HttpsTransport:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=client_context(), limit=CONNECTIONS_MAX, keepalive_timeout=KEEP_S)
             self._session = aiohttp.ClientSession(
-                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=1 << 16
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=1 << 16, response_class=_Response
             )
         return self._session
 
@@ -51,7 +51,7 @@ class HttpsTransport:
             async with self._open().post(
                 f"https://{address}{path}", data=body, headers=headers, timeout=timeout, proxy=self._proxy, allow_redirects=False
             ) as reply:
-                certificate = _certificate_of(reply)
+                certificate = reply.certificate if isinstance(reply, _Response) else b""
                 data = await _read_bounded(reply)
                 return Response(reply.status, data, certificate, _retry_after(reply))
         except (aiohttp.ClientError, asyncio.TimeoutError, ssl.SSLError, OSError, ValueError) as exc:
@@ -74,13 +74,18 @@ class HttpsTransport:
         await self.close()
 
 
-def _certificate_of(reply: aiohttp.ClientResponse) -> bytes:
-    transport = reply.connection.transport if reply.connection is not None else None
-    tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    der = tls.getpeercert(binary_form=True) if tls is not None else None
-    if not der:
-        raise LinkError("the connection shows no certificate")
-    return certificate_hash(der)
+class _Response(aiohttp.ClientResponse):
+    """A response that looks at its connection before aiohttp gives that back: a short answer may end at once."""
+
+    certificate: bytes = b""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:  # noqa: ANN401 - aiohttp's own connection
+        """Keep the hash of the certificate that the connection shows."""
+        transport = connection.transport
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        self.certificate = certificate_hash(der) if der else b""
+        return await super().start(connection)
 
 
 async def _read_bounded(reply: aiohttp.ClientResponse) -> bytes:
