@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -61,9 +62,9 @@ def call(place: ApiPlace, command: Command, sink: Sink, timeout_s: float | None)
     try:
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)
-        response = _asked(connection, place, body)
-        for line in _lines(response):
-            _take(line, sink)
+        with closing(_asked(connection, place, body)) as response:
+            for line in _lines(response):
+                _take(line, sink)
     except TimeoutError as exc:
         raise LinkError(f"the node did not answer within {timeout_s:g} s", hint=UNSURE_HINT) from exc
     except (OSError, http.client.HTTPException) as exc:
@@ -80,7 +81,8 @@ def answers(place: ApiPlace) -> bool:
         return False
     try:
         connection.request("GET", PATH, headers={"Connection": "close"})
-        return _is_ours(connection.getresponse())
+        with closing(connection.getresponse()) as response:
+            return _is_ours(response)
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -102,6 +104,7 @@ def _asked(connection: http.client.HTTPConnection, place: ApiPlace, body: bytes)
     connection.request("POST", PATH, body, headers)
     response = connection.getresponse()
     if not _is_ours(response):
+        response.close()
         raise NoAnswer("another program answers at the address of this folder's node")
     return response
 

@@ -73,10 +73,12 @@ def catalogue() -> None:
 def catalogue_publish(settings: Settings, file: Path, dry_run: bool) -> int:
     """发布 · Publish a catalogue file; see docs/FORMATS.md."""
     items = files.read_catalogue(file)
-    parts = list(files.in_parts(items))
-    if len(parts) > 1 and not dry_run:  # one refusal must not leave half of a file published
-        _answers(settings, "catalogue.publish", [{"items": part, "dry_run": True} for part in parts])
-    answers = _answers(settings, "catalogue.publish", [{"items": part, "dry_run": dry_run} for part in parts])
+    if dry_run and not settings.data:
+        return _shown(settings, "catalogue.publish", {"items": len(items), "dry_run": True})
+    parts = [{"items": part, "where": str(file)} for part in files.in_parts(items)]
+    if len(parts) > 1:  # one refusal must not leave half of a file published
+        _answers(settings, "catalogue.publish", [{**part, "dry_run": True} for part in parts])
+    answers = _answers(settings, "catalogue.publish", [{**part, "dry_run": dry_run} for part in parts])
     return _shown(settings, "catalogue.publish", files.merged(answers))
 
 
@@ -98,7 +100,10 @@ def calendar() -> None:
 @with_settings
 def calendar_publish(settings: Settings, file: Path, dry_run: bool) -> int:
     """发布 · Publish a calendar file; see docs/FORMATS.md."""
-    return give(settings, "calendar.publish", calendar=files.read_calendar(file), dry_run=dry_run)
+    stated = files.read_calendar(file)
+    if dry_run and not settings.data:
+        return _shown(settings, "calendar.publish", {"region": stated["region"], "dry_run": True})
+    return give(settings, "calendar.publish", calendar=stated, where=str(file), dry_run=dry_run)
 
 
 @calendar.command("list")

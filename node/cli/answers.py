@@ -128,12 +128,28 @@ def _timeline(steps: Sequence[Value], lang: str) -> str:
             _text(f"step.{step.get('type')}", lang, str(step.get("type"))),
             str(step.get("node") or ""),
             str(step.get("officer") or ""),
-            _text(f"effect.{step.get('effect')}", lang, str(step.get("effect"))),
-            str(step.get("reason") or ""),
+            _effect(step, lang),
+            _reason(step),
         ]
         for step in steps
     ]
     return console.table(heads, rows)
+
+
+def _effect(step: Value, lang: str) -> str:
+    marks = [
+        t("mark.offline", lang) if step.get("offline") else "",
+        t("mark.afterwards", lang) if step.get("recorded_afterwards") else "",
+    ]
+    return " ".join(
+        part for part in (_text(f"effect.{step.get('effect')}", lang, str(step.get("effect"))), *marks) if part
+    )
+
+
+def _reason(step: Value) -> str:
+    """Return why an entry has no effect, else what its officer gave as reason or text."""
+    details = step.get("details") or {}
+    return _plain(step.get("reason") or details.get("reason") or details.get("text") or details.get("result"))
 
 
 def _status(value: Value, lang: str) -> str:

@@ -55,10 +55,11 @@ def open_(  # noqa: PLR0917 - what a counter is told
 
 @case.command()
 @_case
+@click.option("--lacking", multiple=True, metavar="T", help="容缺受理 · a material that may follow; repeatable")
 @with_settings
-def accept(settings: Settings, case: str) -> int:
+def accept(settings: Settings, case: str, lacking: tuple[str, ...]) -> int:
     """受理 · Accept: the clock starts."""
-    return give(settings, "case.accept", case=case)
+    return give(settings, "case.accept", case=case, lacking=list(lacking))
 
 
 @case.command()

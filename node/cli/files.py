@@ -38,7 +38,7 @@ def read_materials(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Read `NAME[=FILE]` texts.
 
     Returns:
-        One object a material: `name`, and for a file `sha256` (hex), `bytes`, `type`.
+        One object a material: `name`, and perhaps `file` with `name`, `sha256` (hex), `bytes`, `type`.
 
     Raises:
         InputError: no name, a name twice, a file that cannot be read, is empty or too large.
@@ -99,7 +99,7 @@ def _material(text: str) -> dict[str, Any]:
     name, sign, file = text.partition("=")
     if not name.strip() or (sign and not file):
         raise InputError(f"--material: {text!r} is not of the form NAME or NAME=FILE")
-    return {"name": name.strip(), **(_described(Path(file)) if sign else {})}
+    return {"name": name.strip(), **({"file": _described(Path(file))} if sign else {})}
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -118,4 +118,4 @@ def _described(path: Path) -> dict[str, Any]:
     if not size:
         raise InputError(f"{path}: is empty", hint="Scan it again.")
     media_type = MEDIA_TYPES.get(path.suffix.lower(), MEDIA_TYPE_UNKNOWN)
-    return {"sha256": digest.hexdigest(), "bytes": size, "type": media_type}
+    return {"name": path.name, "sha256": digest.hexdigest(), "bytes": size, "type": media_type}

@@ -7,6 +7,7 @@ frozen `Settings`.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -101,6 +102,17 @@ class DayType(click.ParamType[str]):
         return day
 
 
+class SecondsType(click.FloatRange):
+    """A span in seconds; `nan` passes every comparison of a range and is refused here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """Read it, or fail."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
+
+
 class CheckedType(click.ParamType[str]):
     """Text that a function of ours accepts.
 
@@ -136,15 +148,13 @@ def global_options(*, hidden: bool) -> list[click.Option]:
         _option("--officer", "ID", "经办人 · who acts", hidden),
         _option("--window", "W", "窗口 · at which window", hidden),
         _option(
-            "--at",
+            "--at at_ms",
             "TIME",
             "补录时间 · when it happened, if not now: RFC 3339, or YYYY-MM-DD[ HH:MM[:SS]]",
             hidden,
             TIME,
         ),
-        _option(
-            "--timeout-s", "N", "最长等待秒数 · longest time to wait", hidden, click.FloatRange(0.01, TIMEOUT_S_MAX)
-        ),
+        _option("--timeout-s", "N", "最长等待秒数 · longest time to wait", hidden, SecondsType(0.01, TIMEOUT_S_MAX)),
         click.Option(
             ["--json", "as_json"],
             is_flag=True,
@@ -263,7 +273,7 @@ def _option(
     name: str, metavar: str, about: str, hidden: bool, kind: click.ParamType[Any] | None = None
 ) -> click.Option:
     return click.Option(
-        [name], type=kind, metavar=metavar, expose_value=False, callback=_remember, hidden=hidden, help=about
+        name.split(), type=kind, metavar=metavar, expose_value=False, callback=_remember, hidden=hidden, help=about
     )
 
 

@@ -38,8 +38,8 @@ class Program(Commands):
         try:
             _check_text(given)
             return int(super().main(given, prog_name, standalone_mode=False, **extra) or output.EXIT_DONE)
-        except BrokenPipeError:
-            _forget_output()  # the reader has all it wanted
+        except SystemExit:  # click's own, only when the reader of our output has gone: it has all it wanted
+            _forget_output()
             return output.EXIT_DONE
         except click.exceptions.NoArgsIsHelpError as exc:
             if not _wants_json(given):
