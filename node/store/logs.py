@@ -215,7 +215,8 @@ def stored_run(conn: Connection, log_id: int, start: int, end: int) -> list[Stor
         if header is not None and header.prev is not None and header.prev not in places and row.case_id is not None
     }
     places.update(_earlier_places(conn, log_id, start, missing))
-    return [_stored(row, header, cases, places, log_id) for row, header in zip(rows, headers, strict=True)]
+    salted: set[int] = set()  # entries of the run after which a receiver knows their case's salt
+    return [_stored(row, header, cases, places, (log_id, start, salted)) for row, header in zip(rows, headers, strict=True)]
 
 
 def _stored(
@@ -223,15 +224,22 @@ def _stored(
     header: Header | None,
     cases: Mapping[int, tuple[bytes, bytes | None, int | None]],
     places: Mapping[bytes, int],
-    log_id: int,
+    run: tuple[int, int, set[int]],
 ) -> Stored:
+    """Return one entry of a run. A receiver has a case's salt by counting back: to its opening, or to an entry before the run."""
+    log_id, start, salted = run
+    if header is not None and header.type == "open":
+        salted.add(row.index)
     if header is None or header.prev is None or row.case_id is None:
         return Stored(row.raw, row.body, header, None, None)
     key, salt, open_log = cases[row.case_id]
     place = places.get(header.prev)
     if place is None or place >= row.index or header.case != key:
         return Stored(row.raw, row.body, header, None, None)
-    return Stored(row.raw, row.body, header, row.index - place, salt if open_log == log_id else None)
+    if open_log != log_id or (place >= start and place not in salted):
+        return Stored(row.raw, row.body, header, row.index - place, None)
+    salted.add(row.index)
+    return Stored(row.raw, row.body, header, row.index - place, salt)
 
 
 def _cases_by_id(conn: Connection, ids: set[int]) -> dict[int, tuple[bytes, bytes | None, int | None]]:
