@@ -358,7 +358,7 @@ def absorb(context: Context, rests: Sequence[Side]) -> Context:
     """Return a context that relies on side entries: results of the stage, materials, the end of a 补正 span."""
     changes: dict[str, Any] = {}
     stage = context.stage
-    if stage is not None and any(side.dispatch == stage.dispatch for side in rests):
+    if stage is not None:
         changes["stage"] = _with_results(stage, rests)
     names = {name for side in rests for name in side.names}
     if names and context.notice is not None:

@@ -35,6 +35,7 @@ from tests.protocol.histories import (
     EAST_VILLAGE,
     HOUR,
     JUDGE,
+    OPENING_FIELDS,
     START,
     WEST,
     WEST_DEPT,
@@ -119,10 +120,13 @@ def test_states_show_their_word_and_export_code(moves: list[tuple[str, dict[str,
     assert (state_word(context), state_code(context)) == (word, code)
 
 
-def test_a_void_opening_shows_no_state_of_a_case() -> None:
-    """A case that was never opened has code 0."""
+@pytest.mark.parametrize("odd", [{"limits": []}, {"prev": bytes(16)}])
+def test_a_void_opening_shows_no_state_of_a_case(odd: dict[str, Any]) -> None:
+    """A case that was never opened has code 0; an opening builds on nothing."""
     case = Script()
-    case.open(limits=[])
+    values = {"case": None, "prev": None, "epoch": None, **OPENING_FIELDS, **odd}
+    case.key = case.write(EAST_VILLAGE, "open", **values).link
+    assert reason_of(case) == "malformed"
     assert (state_word(context_of(case)), state_code(context_of(case))) == ("void", 0)
 
 
@@ -362,9 +366,10 @@ def test_the_supplement_span_ends_with_the_material_that_the_next_entry_rests_on
     early = case.write(EAST_VILLAGE, "material", materials=["form"], claimed=START + 2 * DAY)
     handed = case.write(EAST, "material", materials=["photo"], claimed=START + 3 * DAY)
     ignored = case.write(EAST, "material", materials=["poem"], claimed=START + 5 * DAY)
+    note = case.write(EAST, "note", claimed=START + 5 * DAY)
     case.write(EAST_VILLAGE, "offer", to=WEST, saw=[ignored], claimed=START + 6 * DAY)
     assert context_of(case).clock.notices == ((START + DAY, None),)
-    case.write(WEST, "take", rests=[handed, early], claimed=START + 7 * DAY)
+    case.write(WEST, "take", rests=[handed, early, note], claimed=START + 7 * DAY)
     assert context_of(case).clock.notices == ((START + DAY, START + 3 * DAY),)
     case.write(WEST, "accept", claimed=START + 8 * DAY)
     assert context_of(case).clock.notices == ((START + DAY, START + 3 * DAY),)

@@ -477,6 +477,7 @@ def test_a02_a_sleeping_holder_is_fenced_by_the_epoch() -> None:
     assert folded.line == (opening.link, case.entries[1].link, reclaim.link, decided.link)
     assert folded.context is not None
     assert folded.context.outcome == "grant"
+    assert folded.parties == tuple(sorted([EAST_VILLAGE, EAST]))  # who reclaims is a party
 
 
 def test_a03_two_offers_of_a_cloned_holder() -> None:
