@@ -144,6 +144,8 @@ class Uplink:
         while True:
             if await self._wait():
                 await self.pull_all()
+            if self._session is not None and self._session.hub != self.node.parent:
+                self._session = None  # an ancestor helped out: look for the parent again
 
     async def _pause(self, exc: TongbanError, failures: int) -> None:
         """Wait before trying again: the slot that the hub gave, else full jitter; a local write may wake us."""
