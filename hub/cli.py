@@ -81,16 +81,8 @@ def init(settings: Settings, division: str, name: str, listen: str | None, adver
 @with_settings
 def invite(settings: Settings, node: str, name: str, parent: str | None, expires_h: int) -> int:
     """邀请 · Make a one-time joining code for a new machine below."""
-    commands = _commands()
-    return give(
-        settings,
-        "invite",
-        lambda found: {"addresses": commands.default_address(found)},
-        node=node,
-        name=name,
-        parent=parent,
-        expires_h=expires_h,
-    )
+    params = {"node": node, "name": name, "parent": parent, "expires_h": expires_h}
+    return give(settings, "invite", lambda found: {"addresses": _commands().default_address(found)}, **params)
 
 
 @main.command()
@@ -136,10 +128,9 @@ def run(settings: Settings) -> int:
 @with_settings
 def sync(settings: Settings) -> int:
     """同步 · Send all that was written here and fetch all that waits above; exit 3 while the line is cut."""
-    _commands()
     timeout_s = settings.timeout_s or SYNC_TIMEOUT_S
     patient = replace(settings, timeout_s=timeout_s + GRACE_S)  # the operation keeps the time, and says what is missing
-    return give(patient, "sync", lambda found: {"settings": found}, timeout_s=timeout_s)
+    return give(patient, "sync", _sync_settings, timeout_s=timeout_s)
 
 
 @main.command()
@@ -194,6 +185,12 @@ def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:
         ),
         on_stop=lambda: None if settings.as_json else console.write_message(t("run.stopping", settings.lang)),
     )
+
+
+def _sync_settings(found: config.Config) -> dict[str, object]:
+    """Return what `sync` needs where no node runs; a running one has its uplink."""
+    _commands()  # registers the operation
+    return {"settings": found}
 
 
 def _commands() -> ModuleType:

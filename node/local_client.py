@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Final, Protocol
 
@@ -57,20 +57,10 @@ def call(place: ApiPlace, command: Command, sink: Sink, timeout_s: float | None)
         Relayed: the node refused, or failed.
         LimitExceeded: the command is too large.
     """
-    body = encode_command(command)
-    connection = _connected(place)
-    try:
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout_s)
-        with closing(_asked(connection, place, body)) as response:
-            for line in _lines(response):
-                _take(line, sink)
-    except TimeoutError as exc:
-        raise LinkError(f"the node did not answer within {timeout_s:g} s", hint=UNSURE_HINT) from exc
-    except (OSError, http.client.HTTPException) as exc:
-        raise LinkError("the node stopped while it worked on the command", hint=UNSURE_HINT) from exc
-    finally:
-        connection.close()
+    # Failures of the sink, such as a reader of our output that has gone, are not the node's: they pass as they are.
+    with closing(_answered(place, encode_command(command), timeout_s)) as lines:
+        for line in lines:
+            _take(line, sink)
 
 
 def answers(place: ApiPlace) -> bool:
@@ -85,6 +75,22 @@ def answers(place: ApiPlace) -> bool:
             return _is_ours(response)
     except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def _answered(place: ApiPlace, body: bytes, timeout_s: float | None) -> Generator[dict[str, Any], None, None]:
+    """Send a command and yield the lines of its answer; the one place that turns the connection's failures into ours."""
+    connection = _connected(place)
+    try:
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
+        with closing(_asked(connection, place, body)) as response:
+            yield from _lines(response)
+    except TimeoutError as exc:
+        raise LinkError(f"the node did not answer within {timeout_s:g} s", hint=UNSURE_HINT) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise LinkError("the node stopped while it worked on the command", hint=UNSURE_HINT) from exc
     finally:
         connection.close()
 

@@ -48,17 +48,22 @@ def execute(settings: Settings, name: str, params: Mapping[str, object], sink: S
     command = command_of(settings, name, params)
     clock = SystemClock()
     ends_at = clock.monotonic_s() + min(settings.timeout_s or BUSY_WAIT_S, BUSY_WAIT_S)
+    lock = folder.locked()
     while True:
         try:
-            with folder.locked():
-                _here(settings, folder, command, sink, here)
-                return
+            lock.acquire()  # only this is tried again, never a command
         except StoreBusy:
             if _there(folder, command, sink, settings.timeout_s):
                 return
             if clock.monotonic_s() >= ends_at:
                 raise
-        block_s(BUSY_POLL_S)
+            block_s(BUSY_POLL_S)
+            continue
+        try:
+            _here(settings, folder, command, sink, here)
+        finally:
+            lock.release()
+        return
 
 
 def command_of(settings: Settings, name: str, params: Mapping[str, object]) -> Command:

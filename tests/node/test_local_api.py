@@ -138,6 +138,21 @@ async def test_a_mistake_in_one_command_stops_nobody(folder: Folder) -> None:
         assert (await asked(place, "echo")).values
 
 
+class Gone(Kept):
+    """A reader of our output that has left."""
+
+    def row(self, row: Any) -> None:
+        raise BrokenPipeError(row)
+
+
+async def test_a_reader_who_leaves_is_not_taken_for_a_node_that_stops(folder: Folder) -> None:
+    """`case list | head` is no failure of the node, and the node goes on."""
+    async with serving(folder) as place:
+        with pytest.raises(BrokenPipeError):
+            await asyncio.to_thread(call, place, Command("list", {"count": 20_000}), Gone(), 20)
+        assert (await asked(place, "echo")).values
+
+
 async def test_only_the_token_opens(folder: Folder) -> None:
     """Without it, with another one, or under another scheme nothing is carried out."""
     async with serving(folder) as place:

@@ -13,6 +13,7 @@ from node.cli import execute
 from node.cli.execute import command_of, patiently, timed
 from node.cli.options import Settings
 from node.command import Claim
+from node.config import Config
 from node.folder import ApiPlace, Folder
 from protocol.errors import InputError, LinkError, StoreBusy
 
@@ -81,6 +82,19 @@ def test_another_command_is_waited_for(folder: Folder) -> None:
     threading.Timer(0.2, lock.release).start()
     with pytest.raises(InputError, match="joining was not finished"):
         execute.execute(settings(folder, timeout_s=20), "status", {}, Kept())
+
+
+def test_a_command_that_was_begun_is_never_tried_again(folder: Folder) -> None:
+    """Whatever it fails with: only taking the folder is repeated."""
+    begun = []
+
+    def here(_found: Config) -> dict[str, object]:
+        begun.append(1)
+        raise StoreBusy("from inside")
+
+    with pytest.raises(StoreBusy, match="from inside"):
+        execute.execute(settings(folder), "status", {}, Kept(), here)
+    assert begun == [1]
 
 
 def test_a_process_that_serves_waits_for_a_command(folder: Folder) -> None:
