@@ -6,17 +6,17 @@ Nothing here looks at a later register than the basis, so a verdict is the same 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Final
 
 from protocol.cases import CaseTerms
+from protocol.facts import Right
 from protocol.log import Header
-from protocol.register import Right, Rules, View
+from protocol.reading import legal_date
+from protocol.ruleset import Ruleset, View
 
-LEGAL_ZONE: Final = timezone(timedelta(hours=8))
-ZONE_MS: Final = 8 * 3_600_000
-DAY_MS: Final = 24 * 3_600_000
-REMEMBERED_MAX: Final = 50_000  # answers kept; they never change, so forgetting is free of risk
+LEGAL_ZONE: Final = timezone(timedelta(hours=8))  # one legal time for the whole country
+REMEMBERED_MAX: Final = 50_000  # answers kept; forgetting costs only time
 
 # What an author needs for an entry beyond custody: any one of these rights for the case's item. Not listed: nothing.
 NEEDED: Final[dict[str, tuple[Right, ...]]] = {
@@ -37,15 +37,16 @@ NEEDED: Final[dict[str, tuple[Right, ...]]] = {
 
 def legal_day(at_ms: int) -> str:
     """Return the legal date (+08:00) of a time, ISO."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(LEGAL_ZONE).date().isoformat()
+    return legal_date(at_ms).isoformat()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RulesJudge:
-    """Answers the fold's questions from the rules held here."""
+    """Answers the fold's questions from the rules held here. One owner: the rules' own."""
 
-    rules: Rules
+    rules: Ruleset
     _refusals: dict[tuple[object, ...], str | None] = field(default_factory=dict)
+    _changes: int = 0  # of the rules, when the answers were found: an enrolment that is noted may change some
 
     def knows(self, header: Header) -> bool:
         """Tell whether the basis that a header names, and its author's enrolment, are here."""
@@ -57,7 +58,7 @@ class RulesJudge:
 
     def above(self, header: Header, ancestor: str, node: str) -> bool:
         """Tell whether `ancestor` stands strictly above `node` under the header's basis."""
-        return ancestor in self._view(header).ancestors(node)
+        return self._view(header).above(ancestor, node)
 
     def depth(self, header: Header) -> int:
         """Return how many nodes stand above the header's author."""
@@ -67,12 +68,14 @@ class RulesJudge:
         """Return why the author has no right to this entry, or None."""
         if header.type not in NEEDED:
             return None
+        if self._changes != self.rules.changes or len(self._refusals) > REMEMBERED_MAX:
+            self._refusals.clear()
+            self._changes = self.rules.changes
+        day = legal_date(legal_at)
         number = header.basis[0] if header.basis else 0
-        key = (number, header.node, header.type, terms.item, terms.version, (legal_at + ZONE_MS) // DAY_MS)
+        key = (number, header.node, header.type, terms.item, terms.version, day)
         if key not in self._refusals:
-            if len(self._refusals) > REMEMBERED_MAX:
-                self._refusals.clear()
-            self._refusals[key] = self._judge(header, terms, legal_day(legal_at))
+            self._refusals[key] = self._judge(header, terms, day.isoformat())
         return self._refusals[key]
 
     def _judge(self, header: Header, terms: CaseTerms, day: str) -> str | None:

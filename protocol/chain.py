@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from protocol import limits
 from protocol.errors import ProofInvalid, UnknownSigner
-from protocol.log import Bundle, decode_checkpoint, decode_header, hash_header, verify_bundle
+from protocol.log import Bundle, BundleEntry, decode_checkpoint, decode_header, hash_header, verify_bundle
 from protocol.register import Fact, Rules
+
+CHAIN_BUNDLES_MAX = 4 * limits.DEPTH_MAX  # an invitation and an enrolment a node, each perhaps alone
 
 
 def genesis_of(network: bytes, bundles: Sequence[Bundle]) -> Fact:
@@ -24,25 +27,37 @@ def genesis_of(network: bytes, bundles: Sequence[Bundle]) -> Fact:
 def verify_chain(network: bytes, bundles: Sequence[Bundle]) -> Rules:
     """Check a chain and return rules in which its nodes' keys are known.
 
+    Args:
+        network: the pinned network id, 32 bytes.
+        bundles: from the genesis on, each invitation before its enrolment, each author before what it states.
+
     Raises:
         ProofInvalid, SignatureInvalid, UnknownSigner, DecodeError: it does not hold.
     """
     rules = Rules()
     rules.open(genesis_of(network, bundles))
+    if len(bundles) > CHAIN_BUNDLES_MAX:
+        raise ProofInvalid("the chain is longer than any network is deep")
     invites: dict[bytes, Fact] = {}
     for bundle in bundles:
         author = decode_checkpoint(bundle.signed.checkpoint).node
         record = rules.record(author)
         if record is None:
-            raise UnknownSigner(f"the chain does not lead to {author}")
+            raise UnknownSigner(f"the chain does not lead to {author}", node=author)
         verify_bundle(bundle, record.key, network)
         for entry in bundle.entries:
-            fact = Fact(hash_header(entry.raw), decode_header(entry.raw))
-            if fact.header.type == "node.invite":
-                invites[fact.link] = fact
-            elif fact.header.type == "node.enrol":
-                invite = invites.get(fact.header.fields.get("invite", b""))
-                if invite is None:
-                    raise ProofInvalid("the chain holds an enrolment without its invitation")
-                rules.note_enrolment(invite, fact)
+            _note(rules, invites, entry)
     return rules
+
+
+def _note(rules: Rules, invites: dict[bytes, Fact], entry: BundleEntry) -> None:
+    """Take in one verified entry of a chain."""
+    fact = Fact(hash_header(entry.raw), decode_header(entry.raw))
+    if fact.header.type == "node.invite":
+        invites[fact.link] = fact
+    elif fact.header.type == "node.enrol":
+        link = fact.header.fields.get("invite")
+        invite = invites.get(link) if isinstance(link, bytes) else None
+        if invite is None:
+            raise ProofInvalid("the chain holds an enrolment without its invitation")
+        rules.note_enrolment(invite, fact)

@@ -11,13 +11,18 @@ import base64
 import binascii
 from typing import Final, NamedTuple
 
-from protocol import codec, divisions, keys
-from protocol.errors import DecodeError, JoinRefused
+import msgspec
+
+from protocol import codec, divisions, keys, limits
+from protocol.errors import DecodeError, JoinRefused, LimitExceeded
+from protocol.log import UNREADABLE, Hash32, Name
 
 PREFIX: Final = "TB1-"
 CHECK_BYTES: Final = 4
 TEXT_CHARS_MAX: Final = 2_000
-ADDRESSES_MAX: Final = 8
+ADDRESSES_MAX: Final = limits.ADDRESSES_MAX
+_MARK: Final = PREFIX.rstrip("-")
+_COPY: Final = "Copy or scan the whole of it again."
 
 
 class JoinCode(NamedTuple):
@@ -29,11 +34,27 @@ class JoinCode(NamedTuple):
     seed: bytes
 
 
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    """What the text carries."""
+
+    network: Hash32
+    node: Name
+    addresses: tuple[Name, ...]
+    seed: Hash32
+
+
 def format_code(code: JoinCode) -> str:
-    """Return the code as text."""
+    """Return the code as text.
+
+    Raises:
+        ValueError: no address, or too many, or too long: nobody could read it back.
+    """
     raw = codec.encode([code.network, code.node, list(code.addresses), code.seed])
     text = base64.b32encode(raw + _check(raw)).decode().rstrip("=")
-    return PREFIX + "-".join(text[begin : begin + 5] for begin in range(0, len(text), 5))
+    shown = PREFIX + "-".join(text[begin : begin + 5] for begin in range(0, len(text), 5))
+    if not 1 <= len(code.addresses) <= ADDRESSES_MAX or len(shown) > TEXT_CHARS_MAX:
+        raise ValueError(f"a joining code carries 1 to {ADDRESSES_MAX} addresses")
+    return shown
 
 
 def parse_code(text: str) -> JoinCode:
@@ -42,22 +63,30 @@ def parse_code(text: str) -> JoinCode:
     Raises:
         JoinRefused: not a joining code, or mistyped.
     """
-    plain = "".join(text.split()).upper()
-    if not plain.startswith(PREFIX) or len(plain) > TEXT_CHARS_MAX:
+    plain = "".join(text.replace("-", "").split()).upper() if len(text) <= 2 * TEXT_CHARS_MAX else ""
+    if not plain.startswith(_MARK):
         raise JoinRefused("this is no joining code", hint="It begins with TB1-; copy the whole of it.")
-    plain = plain.removeprefix(PREFIX).replace("-", "")
+    raw = _checked(plain.removeprefix(_MARK))
     try:
-        packed = base64.b32decode(plain + "=" * (-len(plain) % 8))
-        raw, check = packed[:-CHECK_BYTES], packed[-CHECK_BYTES:]
-        if _check(raw) != check:
-            raise JoinRefused("the joining code is mistyped or cut off", hint="Copy or scan the whole of it again.")
-        network, node, addresses, seed = codec.decode(raw)  # type: ignore[misc]
-        code = JoinCode(network, divisions.check_node_id(node), tuple(addresses), seed)  # type: ignore[arg-type]
-    except (binascii.Error, DecodeError, ValueError, TypeError) as exc:
-        raise JoinRefused("the joining code is mistyped or cut off", hint="Copy or scan the whole of it again.") from exc
-    if len(code.network) != 32 or len(code.seed) != keys.SEED_BYTES or not 1 <= len(code.addresses) <= ADDRESSES_MAX:  # noqa: PLR2004
+        codec.decode(raw)
+        packed = msgspec.msgpack.decode(raw, type=_Packed)
+    except (DecodeError, LimitExceeded, *UNREADABLE) as exc:
+        raise JoinRefused("the joining code does not hold what it should") from exc
+    if not divisions.is_node_id(packed.node) or not 1 <= len(packed.addresses) <= ADDRESSES_MAX:
         raise JoinRefused("the joining code does not hold what it should")
-    return code
+    return JoinCode(packed.network, packed.node, packed.addresses, packed.seed)
+
+
+def _checked(letters: str) -> bytes:
+    """Return the bytes that letters and digits stand for, once their check bytes fit."""
+    try:
+        packed = base64.b32decode(letters + "=" * (-len(letters) % 8))
+    except (binascii.Error, ValueError) as exc:
+        raise JoinRefused("the joining code is mistyped or cut off", hint=_COPY) from exc
+    raw, check = packed[:-CHECK_BYTES], packed[-CHECK_BYTES:]
+    if _check(raw) != check:
+        raise JoinRefused("the joining code is mistyped or cut off", hint=_COPY)
+    return raw
 
 
 def _check(raw: bytes) -> bytes:

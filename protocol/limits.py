@@ -54,3 +54,8 @@ CASE_PARTIES_MAX: Final = 256
 CASE_STAGES_MAX: Final = 64  # dispatches on one line
 CASE_SPANS_MAX: Final = 64  # suspensions, and notices answered by material, on one line
 CASE_FRESH_MAX: Final = 128  # side entries and the names they carry, kept in a context for the next step
+
+# --- rules
+ADDRESSES_MAX: Final = 8  # of one hub
+INCARNATIONS_MAX: Final = 200  # of one node, in one admission or revocation: fits a header
+LISTED_MAX: Final = 64  # short lists in messages: versions, capabilities

@@ -50,6 +50,9 @@ BodyRef = tuple[Scheme, Count, Hash32]
 _sha256 = hashlib.sha256
 _PLAIN: Final = frozenset({type(None), bool, int, str, bytes})
 _LISTS: Final = frozenset({list, tuple})
+# What reading outside bytes may raise. ValueError: bad UTF-8; TypeError: floats, extensions, keys that are no text;
+# RecursionError: a thousand levels and more.
+UNREADABLE: Final = (msgspec.DecodeError, TypeError, ValueError, RecursionError)
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -110,8 +113,7 @@ def decode_header(raw: bytes) -> Header:
     try:
         header = _header_decoder.decode(raw)
         canonical = encode_header(header)
-    # TypeError, ValueError: floats, extensions, keys that are no text; RecursionError: a thousand levels and more
-    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise DecodeError(f"the header cannot be read: {type(exc).__name__}") from exc
     if canonical != raw:
         raise DecodeError("the header is not in canonical form")
@@ -213,7 +215,7 @@ def decode_checkpoint(raw: bytes) -> Checkpoint:
     """Read a checkpoint; raises DecodeError when it is not canonical or its run is empty or over the bound."""
     try:
         checkpoint = _checkpoint_decoder.decode(raw)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise DecodeError("the checkpoint cannot be read") from exc
     if encode_checkpoint(checkpoint) != raw:
         raise DecodeError("the checkpoint is not in canonical form")
@@ -380,7 +382,7 @@ def read_entry(node: str, raw: bytes, body: bytes | None) -> Rebuilt:
 def _rebuild_raw(node: str, packed: bytes) -> Rebuilt:
     try:
         raw, body = _raw_decoder.decode(packed)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise DecodeError("an entry cannot be read") from exc
     if len(raw) > limits.HEADER_BYTES_MAX or len(body or b"") > limits.BODY_BYTES_MAX:
         raise LimitExceeded("an entry is over its bound")
@@ -446,7 +448,7 @@ def _read_wire_fields(index: int, packed: msgspec.Raw) -> dict[str, Any]:
         raise LimitExceeded(f"the header of entry {index} is over its bound")
     try:
         return _fields_decoder.decode(packed)
-    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise DecodeError(f"the fields of entry {index} cannot be read") from exc
 
 

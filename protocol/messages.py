@@ -7,7 +7,7 @@ receipts by the hubs that issue them. The normative text is docs/PROTOCOL.md, se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -21,6 +21,12 @@ VERSIONS: Final = (1,)
 CAPABILITIES: Final = ("bundles", "attachments-reserved", "zstd")
 PATH: Final = "/sync/1/"
 
+# Asking for a file by hash, and handing one up: not answered yet. Attachment references in headers are.
+RESERVED: Final = ("file.get", "file.put")
+
+Position = Annotated[int, Meta(ge=-1, le=limits.LOG_SIZE_MAX)]  # -1: nothing yet
+Versions = Annotated[tuple[int, ...], Meta(max_length=limits.LISTED_MAX)]
+
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all messages: a map with text keys."""
@@ -32,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Greet(Message, frozen=True):
     """A child's first words: which versions it speaks, and a challenge for the hub to sign."""
 
-    versions: tuple[int, ...]
+    versions: Versions
     network: Hash32
     node: Name
     challenge: Hash32
@@ -43,7 +49,7 @@ class Greeting(Message, frozen=True):
     """The hub's answer: its signature over both challenges and the certificate it shows, and its own challenge."""
 
     version: int
-    capabilities: tuple[str, ...]
+    capabilities: Annotated[tuple[Name, ...], Meta(max_length=limits.LISTED_MAX)]
     network: Hash32
     node: Name
     challenge: Hash32
@@ -84,7 +90,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     log: LogId
     size: Count
-    root: bytes
+    root: Hash32
 
 
 class HelloReply(Message, frozen=True):
@@ -131,9 +137,9 @@ class PushReply(Message, frozen=True):
 class Cursors(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How far a child has come: newest register held, register up to which item texts came, (hub incarnation, position) of cases."""
 
-    registers: int
-    catalogue: int
-    incarnation: bytes
+    registers: Position
+    catalogue: Position
+    incarnation: Annotated[bytes, Meta(max_length=16)]
     cases: Count
 
 
@@ -259,7 +265,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 _decoders: dict[type, Any] = {}
 
 
-def encode(message: Message, level: int = 3) -> bytes:
+def encode(message: Message, level: int = codec.ZSTD_LEVEL) -> bytes:
     """Return a message's wire bytes; raises LimitExceeded over the bound."""
     raw = msgspec.msgpack.encode(message)
     if len(raw) > limits.MESSAGE_BYTES_MAX:
@@ -284,7 +290,7 @@ def decode(data: bytes, kind: type[M]) -> M:
     return message
 
 
-def choose_version(theirs: tuple[int, ...]) -> int:
+def choose_version(theirs: Sequence[int]) -> int:
     """Return the highest version that both speak; raises VersionUnsupported."""
     common = set(theirs) & set(VERSIONS)
     if not common:

@@ -6,40 +6,47 @@ incarnation, then what turns up later of the older ones; incarnations never admi
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from protocol.log import LogId
-from protocol.register import Rules
+from protocol.ruleset import Ruleset
 
-Order = tuple[int, int, int]
+Order: TypeAlias = "tuple[int, int, int, int]"  # (round, class within it, incarnation within that, index)
 
 
-def order_of(rules: Rules, log: LogId, branch: bytes, index: int) -> Order:
+def order_of(rules: Ruleset, log: LogId, branch: bytes, index: int) -> Order:
     """Return a sort key for an entry's place: smaller is earlier, among entries of one author.
 
     Args:
+        rules: with the admissions held here; they count whatever an entry's basis.
+        log: the log in which the entry stands.
         branch: link of the first differing leaf for a rival branch, else empty.
+        index: zero-based place in the log.
     """
-    admitted = rules.admissions.get(log.node)
-    if not admitted:
-        return (1 if branch else 0, int.from_bytes(log.incarnation[:7]), index)
+    admitted = rules.admissions.get(log.node, ())
+    own = int.from_bytes(log.incarnation[:7])
     if branch:
-        return (len(admitted) + 3, int.from_bytes(log.incarnation[:7]), index)
-    for round_number, admission in enumerate(admitted):
-        if any(incarnation == log.incarnation and index < size for incarnation, size in admission.sizes):
-            rank = 0 if round_number and admitted[round_number - 1].incarnation == log.incarnation else 1
-            return (round_number, rank, index)
+        return (len(admitted) + 3, 0, int.from_bytes(branch[:7]), index)
+    if not admitted:
+        return (0, 0, own, index)
+    older = False
+    for number, admission in enumerate(admitted):
+        for at, (incarnation, size) in enumerate(admission.sizes):
+            if incarnation != log.incarnation:
+                continue
+            if index < size:
+                # the one admitted in the round before goes on first; what else had turned up by then follows it
+                newest = number > 0 and admitted[number - 1].incarnation == incarnation
+                return (number, 0 if newest else 1, at, index)
+            older = True
     if admitted[-1].incarnation == log.incarnation:
-        return (len(admitted), 0, index)
-    if any(admission.incarnation == log.incarnation for admission in admitted) or _is_older(rules, log):
-        return (len(admitted), 1, index)
-    return (len(admitted) + 2, int.from_bytes(log.incarnation[:7]), index)
+        return (len(admitted), 0, 0, index)
+    if older or any(admission.incarnation == log.incarnation for admission in admitted):
+        return (len(admitted), 1, own, index)
+    return (len(admitted) + 2, 0, own, index)
 
 
-def _is_older(rules: Rules, log: LogId) -> bool:
-    admitted = rules.admissions[log.node]
-    return any(incarnation == log.incarnation for admission in admitted for incarnation, _ in admission.sizes)
-
-
-def is_cut(rules: Rules, log: LogId, key: bytes, index: int) -> bool:
+def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
     """Tell whether a revocation of the log's key leaves this entry behind its cut: 0 for every incarnation not named."""
     for revocation in rules.revocations:
         if revocation.node == log.node and revocation.key == key:
