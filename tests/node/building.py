@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import builtins
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hub.enrolment import chain_of
-from node import setup
+from node import operations, setup
 from node.ledger import Changes, Draft, change_set
 from node.node import Node
 from node.office import Act
@@ -164,7 +164,7 @@ def _change_sets(conn: Connection, giver: Node) -> list[ChangeSet]:
 def _take_sets(node: Node, conn: Connection, changes: Changes, sets: list[ChangeSet]) -> None:
     for one in sets:
         batch = Batch(conn, node.rules, node.ledger.judge)
-        node.ledger.accept_set(conn, batch, one, node.clock.wall_ms())
+        node.ledger.accept_set(conn, batch, one)
         changes.cases += batch.finish()
 
 
@@ -239,3 +239,66 @@ def calendar(version: int = 1, **changes: Any) -> dict[str, Any]:
         "weekend_work": [],
         **changes,
     }
+
+
+# --- asking, as scripts do
+
+
+async def ask(node: Node, name: str, /, act: Act = ACT, **params: Any) -> Any:
+    """Give one command and return its answer; rows as a list."""
+    answer = await operations.run(node, name, params, act)
+    return [row async for row in answer] if isinstance(answer, AsyncIterator) else answer
+
+
+async def furnish(node: Node, *items: Mapping[str, Any]) -> Node:
+    """Give a root an officer, a catalogue and a calendar."""
+    await hire(node)
+    await ask(node, "catalogue.publish", items=list(items) or [item()])
+    await ask(node, "calendar.publish", calendar=calendar())
+    return node
+
+
+async def hire(node: Node) -> Node:
+    """Give a node the officer who acts in these tests."""
+    await ask(node, "officer.add", id="1001", name="张三", post="综窗")
+    return node
+
+
+async def opened(node: Node, applicant: str = "王伟", **params: Any) -> str:
+    """Take a case in and return its number."""
+    answer = await ask(node, "case.open", **{"item": "permit", "applicant": applicant, "id_number": ID_NUMBER, **params})
+    return str(answer["case"])
+
+
+async def brought_to(node: Node, case: str, *steps: str) -> str:
+    """Bring a case through these steps, with plain values."""
+    plain: dict[str, dict[str, Any]] = {
+        "notice": {"missing": ["申请表"]},
+        "supplement": {"material": [{"name": "申请表"}]},
+        "dispatch": {"stage": "并联核验"},
+        "suspend": {"kind": "鉴定", "reason": "需要鉴定"},
+        "decide": {"result": "grant", "reason": "符合条件"},
+        "refuse": {"kind": 5, "reason": "不属于本机关"},
+        "withdraw": {"reason": "申请人撤回"},
+        "deliver": {"how": "window"},
+    }
+    for step in steps:
+        kind, _, value = step.partition(":")
+        extra = {"task": value, "result": "pass"} if kind == "task" else plain.get(kind, {})
+        await ask(node, f"case.{kind}", case=case, **extra)
+    return case
+
+
+async def show(node: Node, case: str, **params: Any) -> Any:
+    """Return a case's page."""
+    return await ask(node, "show", case=case, **params)
+
+
+def effects(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (type, effect) of each step of a page."""
+    return [(step["type"], step["effect"]) for step in shown["timeline"]]
+
+
+async def size_of(node: Node) -> int:
+    """Return how many entries the node's own log holds."""
+    return int(await node.read(lambda conn: node.ledger.own_row(conn).size))
