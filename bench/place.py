@@ -23,13 +23,13 @@ from typing import Any, Final
 from bench import bulk
 from bench.clock import BenchClock
 from bench.counter import Counter
-from bench.reading import carry_out
 from bench.wire import CountedTransport
 from bench.workload import load
 from hub.app import Hub
 from hub.enrolment import invite
 from hub.server import Server, serve
 from node import local_api, setup
+from node.command import Command, carry_out
 from node.config import Local, join_address
 from node.folder import Folder
 from node.joining import join
@@ -115,7 +115,7 @@ class Place:
         server: Server = await serve(self.hub, self.folder.tls, HOST, 0, connections_per_host_max=CONNECTIONS_PER_HOST)
         self.leaving.push_async_callback(server.stop, 1.0)
 
-        async def answer(command: Any) -> object:  # noqa: ANN401 - the product's command
+        async def answer(command: Command) -> object:
             return await carry_out(self.node, command)
 
         place = await self.leaving.enter_async_context(

@@ -6,30 +6,12 @@ import http.client
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from node.command import MARK, PATH, Command
-from node.command import carry_out as product
-from node.node import Node
-from node.office.drafting import find_case
-from node.store.database import Connection
+from node.command import MARK, PATH
 
 POLL_S: Final = 0.0005
 GIVE_UP_S: Final = 120.0
-
-
-async def carry_out(node: Node, command: Command) -> object:
-    """Carry a command out as the running node does."""
-    try:
-        import node.operations  # noqa: F401, PLC0415
-    except ImportError:
-        return await node.read(lambda conn: _show(conn, command.params["case"]))
-    return await product(node, command)
-
-
-def _show(conn: Connection, case: str) -> dict[str, Any]:
-    row = find_case(conn, case)
-    return {"key": row.key.hex(), "state": row.state, "timeline": [{}] * row.entries}
 
 
 @dataclass(slots=True)
@@ -44,7 +26,7 @@ class Reader:
         """Return how many entries of a case the node shows; 0 when it does not know the case."""
         if self._line is None:
             self._line = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
-        body = json.dumps({"name": "case.show", "params": {"case": case}})
+        body = json.dumps({"name": "show", "params": {"case": case}})
         headers = {"Authorization": f"Bearer {self.token}", MARK[0]: MARK[1], "Content-Type": "application/json"}
         self._line.request("POST", PATH, body, headers)
         reply = self._line.getresponse()
