@@ -1060,6 +1060,20 @@ def test_the_first_time_of_one_hub_counts() -> None:
     assert folded.context.clock.accepted_at == START + HOUR
 
 
+def test_hubs_of_equal_depth_go_by_id_and_no_second_entry_changes_that() -> None:
+    """Neither a hash that one can grind for, nor an author's own later entry under a deeper basis, brings it forward."""
+    case = Script()
+    case.open(WEST_VILLAGE)
+    accept = case.write(WEST_VILLAGE, "accept")
+    case.write(WEST, "time", of=accept.link, at=START + HOUR, order=(0, 0))
+    case.write(WEST, "time", of=accept.link, at=START + DAY, order=(0, 1), header={"basis": BASIS_2})  # deeper there
+    east = case.write(EAST, "time", of=accept.link, at=START + 2 * DAY, order=(0, 5), header={"basis": BASIS_2})
+    folded = fold(case.entries, JUDGE)
+    assert verdict_of(folded, east) == APPLIED
+    assert folded.context is not None
+    assert folded.context.clock.accepted_at == START + 2 * DAY
+
+
 def test_entries_recorded_afterwards_keep_their_claimed_time() -> None:
     """补录 counts from its claimed date: a `time` for it is void."""
     case = Script()
