@@ -9,6 +9,8 @@ They are imported when a command needs them, by the functions at the end, so tha
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -147,7 +149,7 @@ def sync(settings: Settings) -> int:
 def demo(settings: Settings, keep: bool, seed: int) -> int:
     """演示 · Start ten nodes on this machine, tell their story, and check it."""
     options = {"keep": keep, "seed": seed, "data": settings.data, "json": settings.as_json, "lang": settings.lang}
-    return _show(settings, "demo", _demo().run(options))
+    return _show(settings, "demo", _done("hub.demo", options))
 
 
 @main.command()
@@ -172,7 +174,7 @@ def replay(settings: Settings, file: Path, map_file: Path, network: Path | None,
         "data": settings.data,
         "json": settings.as_json,
     }
-    return _show(settings, "replay", _replay().run(options))
+    return _show(settings, "replay", _done("node.replay", options))
 
 
 def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:
@@ -199,12 +201,14 @@ def _commands() -> ModuleType:
     return commands
 
 
-def _demo() -> ModuleType:
-    return importlib.import_module("hub.demo")
+def _done(module: str, options: Mapping[str, object]) -> object:
+    """Run a long piece of work: `run(options)` of a module, plain or a coroutine, which shows its own progress.
 
-
-def _replay() -> ModuleType:
-    return importlib.import_module("hub.replay")
+    Returns:
+        Its result, or rows of a result; None when it has shown them itself.
+    """
+    result = importlib.import_module(module).run(options)
+    return timed(result, None) if inspect.iscoroutine(result) else result
 
 
 def _show(settings: Settings, name: str, value: Any) -> int:  # noqa: ANN401 - JSON is any value

@@ -6,6 +6,7 @@ from `node.texts`; a key that has no column head there is shown as it is in the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -71,7 +72,17 @@ def _init(value: Value, lang: str) -> str:
 def _invite(value: Value, lang: str) -> str:
     code = str(value.get("code", ""))
     said = t("invite.done", lang, expires=str(value.get("expires", ""))[_SHORT_TIME])
-    return "\n".join([said, f"  tongban join --data DIR {code}", console.qr(code) if code else ""]).rstrip()
+    return "\n".join([said, f"  tongban join --data DIR {code}", _picture(code)]).rstrip()
+
+
+def _picture(code: str) -> str:
+    """Return the code to be photographed; nothing where the console lacks the blocks, as on code page 936."""
+    drawn = console.qr(code) if code else ""
+    try:
+        drawn.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return ""
+    return drawn
 
 
 def _join(value: Value, lang: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from node.cli.answers import in_words, rows_in_words
@@ -91,6 +94,15 @@ def test_each_answer_is_said_in_words(name: str, value: object, words: list[str]
 def test_an_answer_of_a_newer_node_is_shown_all_the_same(name: str) -> None:
     """Missing fields are no failure: the command was done."""
     assert isinstance(in_words(name, {"new": 1}, "en"), str)
+
+
+@pytest.mark.parametrize(("encoding", "drawn"), [("utf-8", True), ("cp936", False), ("ascii", False)])
+def test_a_code_is_drawn_where_the_console_can(encoding: str, drawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escapes in place of blocks would be no picture; the code in letters is always there."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    shown = in_words("invite", {"code": "TB1-ABC", "expires": ""}, "zh")
+    assert "TB1-ABC" in shown
+    assert ("\u2588" in shown) == drawn
 
 
 def test_tables_leave_empty_columns_out() -> None:
