@@ -31,6 +31,7 @@ from protocol.fold import Effect, Folded, Verdict, fold
 from protocol.log import LINK_BYTES, Header, decode_body, hash_header
 from protocol.reading import Reading, legal_date, reading
 from protocol.register import View
+from protocol.transitions import SIDE_TYPES
 
 _WAITING: Final = Verdict(Effect.WAITING)
 # Header fields and body keys that a step shows, by their own names; links and hashes are printed as hex.
@@ -141,9 +142,10 @@ def _ordered(steps: Sequence[Step], folded: Folded | None) -> tuple[Step, ...]:
         beside = (step.legal_at, step.header.node, step.row.index)
         if step.link in place:
             return (place[step.link], 0, *beside)
-        if step.verdict.effect is Effect.LATE or step.header.prev not in place:
-            return (last, 1 + (step.verdict.effect is not Effect.LATE), *beside)
-        return (place[step.header.prev], 1, *beside)
+        late = step.verdict.effect is Effect.LATE
+        if not late and step.header.type in SIDE_TYPES and step.header.prev in place:
+            return (place[step.header.prev], 1, *beside)
+        return (last, 1 if late else 2, *beside)
 
     return tuple(sorted(steps, key=key))
 
