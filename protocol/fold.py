@@ -138,7 +138,7 @@ class _Node:
     chosen: bytes | None = None
     trimmed: bool = False
     vouched: bool = False  # an uncut take with effect stands on its line, from here on
-    writers: frozenset[str] = frozenset()  # wrote with effect on its line, from here on
+    writers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # wrote with effect on its line → first order
     end: bytes = b""  # link of the last entry of its line
 
 
@@ -468,9 +468,11 @@ def _settle_branch(node: _Node, tree: _Tree) -> None:
     node.trimmed = held.cut and not (child is not None and child.vouched)
     node.chosen = child.held.link if child is not None else None
     node.end = child.end if child is not None else held.link
-    writers = child.writers if child is not None else frozenset()
+    writers = child.writers if child is not None else {}
     author = held.header.node
-    node.writers = writers | {author} if with_effect and author not in writers else writers
+    if with_effect and (author not in writers or held.order < writers[author]):
+        writers = {**writers, author: held.order}
+    node.writers = writers
 
 
 def _best_child(node: _Node, tree: _Tree) -> _Node | None:
@@ -492,13 +494,15 @@ def _best_child(node: _Node, tree: _Tree) -> _Node | None:
 def _displaces(reclaim: _Node, winner: _Node, tree: _Tree) -> bool:
     """Say whether a reclaim's author stands above all who wrote with effect on a line, or to whom it is still offered.
 
-    A void reclaim moves no custody, so it displaces nothing.
+    A void reclaim moves no custody, so it displaces nothing. What the reclaim's own author wrote later shields no line: else
+    a restored hub could displace, by a second reclaim, what was acknowledged of its first.
     """
     if reclaim.void:
         return False
     header = reclaim.held.header
     offered = tree.nodes[winner.end].context.offered
-    nodes = winner.writers if offered is None else winner.writers | {offered}
+    nodes = {node for node, first in winner.writers.items() if node != header.node or first < reclaim.held.order}
+    nodes |= {offered} - {None}  # type: ignore[arg-type]
     return all(tree.judge.above(header, header.node, node) for node in sorted(nodes))
 
 

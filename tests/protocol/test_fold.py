@@ -215,7 +215,12 @@ class Model:
 
     def _displaces(self, line: list[Held], winner: list[Held]) -> bool:
         header = line[0].header
-        nodes = {held.header.node for held in winner if self.effect[held.link]}
+        with_effect = [held for held in winner if self.effect[held.link]]
+        nodes = {
+            held.header.node
+            for held in with_effect
+            if held.header.node != header.node or held.order < line[0].order  # its own later entries shield nothing
+        }
         nodes |= {self.after[winner[-1].link]["offered"]} - {None}
         return self.effect[line[0].link] and all(self.judge.above(header, header.node, node) for node in nodes)
 
@@ -613,6 +618,18 @@ def test_a11_a_restored_holder_writes_again_in_an_old_epoch() -> None:
     folded = fold(case.entries, JUDGE)
     assert [verdict_of(folded, held) for held in (before, again)] == [APPLIED, LATE]
     assert state_word(folded.context) == "accepted"  # type: ignore[arg-type]
+
+
+def test_a11_a_restored_hub_reclaims_again_on_top_of_what_its_first_reclaim_displaced() -> None:
+    """A11: the later reclaim of the same hub does not displace its acknowledged earlier one, wherever it stands."""
+    case = Script()
+    opening = case.open()
+    first = case.write(EAST, "reclaim", order=(0, 1))
+    case.back_to(opening)
+    accept = case.write(EAST_VILLAGE, "accept")
+    second = case.write(EAST, "reclaim", order=(1, 0))
+    folded = fold(case.entries, JUDGE)
+    assert [verdict_of(folded, held) for held in (first, accept, second)] == [APPLIED, LATE, LATE]
 
 
 def test_a_later_basis_does_not_bring_an_author_s_later_entry_forward() -> None:
