@@ -53,6 +53,8 @@ main = Program(
     hide_globals=False,
     commands=[case.case, *administration.ALL],
 )
+for _name in ("list", "show"):  # what is asked most, also without `case` before it
+    main.add_command(case.case.commands[_name])
 
 
 @main.command()

@@ -58,9 +58,16 @@ async def init(  # noqa: PLR0913
     """
     divisions.check_node_id(division) if divisions.is_node_id(division) else _bad_division(division)
     settings = configuration.with_addresses(Config(), listen=listen, advertise=advertise)
-    if folder.exists():
-        raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
     folder.create()
+    with folder.locked():
+        if folder.exists():
+            raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
+        return await _found(folder, clock, entropy, division, clean(name), settings)
+
+
+async def _found(  # noqa: PLR0913, PLR0917
+    folder: Folder, clock: Clock, entropy: Entropy, division: str, name: str, settings: Config
+) -> dict[str, object]:
     signing, sealing = entropy.bytes(32), entropy.bytes(32)
     recovery = setup.new_recovery(entropy)
     folder.save_seed("signing", signing)
@@ -71,7 +78,7 @@ async def init(  # noqa: PLR0913
         ledger = await setup.found(
             store,
             division,
-            clean(name),
+            name,
             keys.SigningKey(signing),
             keys.SealingKey(sealing).public,
             [keys.SigningKey(seed).public for seed in recovery],
@@ -109,10 +116,31 @@ async def join(  # noqa: PLR0913
         JoinRefused: the code is used, expired or not genuine. LinkError: the parent is not there yet.
     """
     parsed = joincode.parse_code(code)
-    if folder.store.exists():
-        raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
     settings = configuration.with_addresses(Config(), listen=listen, advertise=advertise, proxy=proxy)
     folder.create()
+    with folder.locked():
+        if folder.store.exists():
+            return await _joined_before(folder, parsed, clock, entropy)
+        return await _join(folder, clock, entropy, parsed, settings, timeout_s)
+
+
+async def _joined_before(
+    folder: Folder, code: joincode.JoinCode, clock: Clock, entropy: Entropy
+) -> dict[str, object]:
+    """Answer again for a machine that joined with this code and was stopped before it could say so."""
+    node = await setup.open_node(folder, clock, entropy)
+    try:
+        identity = node.ledger.identity
+        if (identity.node, identity.network) != (code.node, code.network):
+            raise InputError(f"{folder.root}: another node lives here", hint="Use another --data folder.")
+        return {"node": node.id, "parent": node.parent, "network": identity.network.hex()}
+    finally:
+        await node.close()
+
+
+async def _join(  # noqa: PLR0913, PLR0917
+    folder: Folder, clock: Clock, entropy: Entropy, parsed: joincode.JoinCode, settings: Config, timeout_s: float
+) -> dict[str, object]:
     key, sealing = _own_keys(folder, entropy)
     async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
         joined = await join_network(parsed, key, sealing.public, transport, entropy, timeout_s)
