@@ -53,10 +53,18 @@ class Counter:
             await self.node.write(lambda conn, told, part=part: self._write_all(conn, told, part))  # type: ignore[misc]
         self.clock.fixed_ms = None
 
+    def write_now(self, conn: Connection, told: Changes, changes: Iterable[Change]) -> None:
+        """Write changes as part of a unit, at the time that the clock shows."""
+        for change in changes:
+            self._write(conn, told, change)
+
     def _write_all(self, conn: Connection, told: Changes, changes: Iterable[Change]) -> None:
         for change in changes:
             self.clock.fixed_ms = at_ms(change)
-            self._noted(change, perform(self.node, conn, told, self._act(change), lambda desk, c=change: self._do(desk, c)))  # type: ignore[misc]
+            self._write(conn, told, change)
+
+    def _write(self, conn: Connection, told: Changes, change: Change) -> None:
+        self._noted(change, perform(self.node, conn, told, self._act(change), lambda desk: self._do(desk, change)))
 
     async def save(self, change: Change) -> tuple[str, int]:
         """Write one change now, in a transaction of its own; returns the case's key and how many entries it has then."""

@@ -14,7 +14,7 @@ from bench.reading import Reader
 from bench.workload import ITEMS
 
 DAY_MS: Final = 86_400_000
-ROOT: Final = Path.cwd()
+ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 class Failed(RuntimeError):

@@ -20,17 +20,20 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from bench import bulk
 from bench.clock import BenchClock
 from bench.counter import Counter
 from bench.wire import CountedTransport
 from bench.workload import load
+from hub import serving
 from hub.app import Hub
-from hub.enrolment import invite
+from hub.enrolment import chain_of, invite
 from hub.server import Server, serve
 from node import local_api, setup
 from node.command import Command, carry_out
-from node.config import Local, join_address
+from node.config import Config, Local, join_address
 from node.folder import Folder
 from node.joining import join
 from node.ledger import Changes
@@ -41,7 +44,7 @@ from node.store.database import Database
 from node.system import SystemEntropy
 from node.tls import certificate_hash, ensure_certificate
 from node.uplink import Settings, Uplink
-from protocol import catalogue, joincode, keys
+from protocol import catalogue, joincode, keys, messages
 
 HOST: Final = "127.0.0.1"
 CONNECTIONS_PER_HOST: Final = 4_096  # the whole network of a bench calls from one address
@@ -111,7 +114,7 @@ class Place:
     async def do_serve(self) -> dict[str, str]:
         """Accept children, and serve the local API; returns where."""
         certificate = certificate_hash(ensure_certificate(self.folder.tls, self.node.id))
-        self.hub = Hub(self.node, certificate)
+        self.hub = Hub(self.node, certificate, waiting_max=Config().limits.intake_waiting_max)
         server: Server = await serve(self.hub, self.folder.tls, HOST, 0, connections_per_host_max=CONNECTIONS_PER_HOST)
         self.leaving.push_async_callback(server.stop, 1.0)
 
@@ -133,6 +136,21 @@ class Place:
         """Publish items that every counter may take in and decide."""
         items = catalogue.parse_catalogue(bulk.catalogue_of(codes, self.node.id), "bench")
         await at_desk(self.node, Act(), lambda desk: publish_catalogue(desk, items, "bench"))
+
+    async def do_papers(self, path: str, count: int) -> None:
+        """Enrol many stations, and write down what they need to begin."""
+        from bench import stations  # noqa: PLC0415 - it obeys lines by `obey` of this module
+
+        stations.allow_files()
+        names = stations.ids(count)
+        ask = messages.Pull(messages.Cursors(0, 0, b"", 0))
+        page = await self.node.store.own(lambda conn: serving.pull(self.node.ledger, conn, self.node.id, ask))
+        await self.node.write(lambda conn, changes: stations.enrol_all(self.node, conn, changes, names))
+        chains = await self.node.store.own(
+            lambda conn: {name: chain_of(self.node.ledger, conn, name) for name in names}
+        )
+        papers = stations.Papers(self.node.ledger.identity.network, page, chains)
+        Path(path).write_bytes(msgspec.msgpack.encode(papers))  # noqa: ASYNC240 - nothing else runs here now
 
     async def do_officers(self, names: list[str]) -> None:
         """State who works here."""
