@@ -56,19 +56,26 @@ class Node:
         When it fails nothing is kept, also of the rules it may have folded.
         """
         changes = Changes()
+        finished = False
 
         def whole(conn: Connection) -> T:
-            number, known = self.rules.number, len(self.rules.known_nodes())
+            nonlocal finished
+            number, known, unsaved = self.rules.number, len(self.rules.known_nodes()), self.ledger.unsaved()
             try:
-                return unit(conn, changes)
+                result = unit(conn, changes)
             except BaseException:
+                self.ledger.put_back(unsaved)
                 if (self.rules.number, len(self.rules.known_nodes())) != (number, known):
                     changes.rules = True
                 raise
+            finished = True
+            return result
 
         try:
             result = await self.store.write(whole)
         except BaseException:
+            if finished:  # the commit itself failed: sign again what may have been lost, equal
+                await self.store.own(lambda _: self.ledger.forget_end())
             if changes.rules:
                 await self.store.own(self.ledger.reload)
             raise
