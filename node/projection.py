@@ -6,8 +6,9 @@ one row a case, and tells what changed. Rebuilding and compare run the same code
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from node.store import cases, logs
 from node.store.cases import CaseRow
@@ -40,7 +41,7 @@ class Touched:
     missing: tuple[bytes, ...] = ()
 
 
-CaseHook = Callable[[Connection, Sequence[Touched]], None]
+NAMING: Final = frozenset({"open", "correct"})  # types whose bodies may state an applicant's name
 
 
 class Batch:
@@ -53,13 +54,20 @@ class Batch:
         self._next_entry = logs.next_entry_id(conn)
         self._next_case = 0
         self._logs: dict[int, LogRow] = {}
-        self._known: dict[tuple[int, int], Known] = {}
+        self._added: dict[tuple[int, int], tuple[Rebuilt, Touched]] = {}
         self.touched: dict[bytes, Touched] = {}
 
     def known(self, row: LogRow, indexes: Iterable[int]) -> dict[int, Known]:
         """Return what rebuilding needs of earlier entries, of this batch or on disk."""
-        found = {index: self._known[row.id, index] for index in indexes if (row.id, index) in self._known}
-        rest = [index for index in indexes if index not in found]
+        found, rest = {}, []
+        for index in indexes:
+            added = self._added.get((row.id, index))
+            if added is None:
+                rest.append(index)
+            else:
+                entry, touched = added
+                case = touched.row
+                found[index] = Known(entry.leaf[:16], case.key, case.salt if case.open_log == row.id else None)
         return {**found, **logs.known_of(self._conn, row.id, rest)} if rest else found
 
     def add(self, row: LogRow, start: int, entries: Sequence[Rebuilt]) -> list[int]:
@@ -69,43 +77,41 @@ class Batch:
     def add_places(self, row: LogRow, entries: Sequence[tuple[int, Rebuilt]]) -> list[int]:
         """Append entries of a log at given indexes; returns their ids."""
         self._logs[row.id] = row
-        self._load_cases(entries)
-        stored, ids = [], []
-        for index, entry in entries:
-            entry_id = self._next_entry
-            self._next_entry += 1
-            touched = self._touch(row, index, entry, entry_id)
-            stored.append((entry_id, row.id, index, touched.row.id if touched else None, entry.raw, entry.body))
-            ids.append(entry_id)
+        keys = [case_key(entry) for _, entry in entries]
+        self._load_cases({key for key in keys if key is not None})
+        first = self._next_entry
+        self._next_entry += len(entries)
+        stored: list[tuple[int, int, int, int | None, bytes, bytes | None]] = []
+        for entry_id, key, (index, entry) in zip(range(first, self._next_entry), keys, entries, strict=True):
+            case_id = None if key is None else self._touch(row.id, index, entry, entry_id, key)
+            stored.append((entry_id, row.id, index, case_id, entry.raw, entry.body))
         logs.insert_entries(self._conn, stored)
-        return ids
+        return list(range(first, self._next_entry))
 
-    def _load_cases(self, entries: Sequence[tuple[int, Rebuilt]]) -> None:
-        keys = {key for _, entry in entries if (key := case_key(entry)) is not None and key not in self.touched}
-        for key, row in cases.load_by_keys(self._conn, keys).items():
+    def _load_cases(self, keys: set[bytes]) -> None:
+        unknown = keys - self.touched.keys()
+        for key, row in cases.load_by_keys(self._conn, unknown).items():
             self.touched[key] = Touched(row)
-        for key in keys - self.touched.keys():
+        for key in unknown - self.touched.keys():
             if not self._next_case:
                 self._next_case = cases.next_case_id(self._conn)
             self.touched[key] = Touched(CaseRow(self._next_case, key))
             self._next_case += 1
 
-    def _touch(self, row: LogRow, index: int, entry: Rebuilt, entry_id: int) -> Touched | None:
-        key = case_key(entry)
-        if key is None or entry.header is None:
-            return None
+    def _touch(self, log_id: int, index: int, entry: Rebuilt, entry_id: int, key: bytes) -> int:
+        """Note that a case has a new entry; returns the case's id."""
         touched = self.touched[key]
-        case = touched.row
-        if entry.header.type == "open" and case.open_log is None:
-            case.open_log, case.salt = row.id, entry.salt
-        salt = case.salt if case.open_log == row.id else None
-        self._known[row.id, index] = Known(entry.leaf[:16], key, salt)
-        touched.new.append((entry_id, row.id, index, entry))
+        case, header = touched.row, entry.header
+        assert header is not None  # it has a case
+        if case.open_log is None and header.type == "open":
+            case.open_log, case.salt = log_id, entry.salt
+        self._added[log_id, index] = (entry, touched)
+        touched.new.append((entry_id, log_id, index, entry))
         touched.first = touched.first or entry_id
         touched.last = entry_id
-        touched.authors.add(entry.header.node)
+        touched.authors.add(header.node)
         case.entries += 1
-        return touched
+        return case.id
 
     def finish(self) -> list[Touched]:
         """Fold every touched case and write its row; returns what changed."""
@@ -129,21 +135,16 @@ class Batch:
         else:
             return False
         for _, log_id, index, entry in touched.new:
-            held = self._held(log_id, index, entry.leaf, entry.header)  # type: ignore[arg-type]
-            if held.cut:
-                return False
-            context = advance(context, held, self._judge)
+            context = advance(context, self._held(log_id, index, entry), self._judge)
             if context is None:
                 return False
         assert context is not None
         _set_state(touched, context, context.delivered, simple=True, waiting=False)
         return True
 
-    def _held(self, log_id: int, index: int, leaf: bytes, header: Header) -> Held:
-        row = self._logs.get(log_id)
-        if row is None:
-            row = self._logs[log_id] = logs.load_log(self._conn, log_id)
-        return _stand(self._rules, row, index, leaf, header)
+    def _held(self, log_id: int, index: int, entry: Rebuilt) -> Held:
+        assert entry.header is not None  # it has a case
+        return _stand(self._rules, self._logs[log_id], index, entry.leaf, entry.header)
 
     def _fold(self, touched: Touched, rows: Sequence[EntryRow]) -> None:
         if touched.row.context is not None:
@@ -171,13 +172,13 @@ class Batch:
     def _save_labels(self, changed: Sequence[Touched]) -> None:
         names, sources = [], []
         for touched in changed:
-            stated = []
+            stated: list[str] = []
             for entry_id, _, _, entry in touched.new:
                 header = entry.header
-                if header is None:
-                    continue
-                stated += _names(header, entry.body)
-                if (source := _source(header)) is not None:
+                assert header is not None  # it has a case
+                if header.type in NAMING:
+                    stated += _names(header, entry.body)
+                if "source" in header.fields and (source := _source(header)) is not None:
                     sources.append((source, entry_id))
             if not stated:
                 continue

@@ -16,6 +16,9 @@ from protocol.reading import legal_date
 from protocol.ruleset import Ruleset, View
 
 LEGAL_ZONE: Final = timezone(timedelta(hours=8))  # one legal time for the whole country
+ZONE_MS: Final = 8 * 3_600_000  # legal dates are those of +08:00
+DAY_MS: Final = 24 * 3_600_000
+_UNJUDGED: Final = ""  # no reason code is empty
 REMEMBERED_MAX: Final = 50_000  # answers kept; forgetting costs only time
 
 # What an author needs for an entry beyond custody: any one of these rights for the case's item. Not listed: nothing.
@@ -46,12 +49,21 @@ class RulesJudge:
 
     rules: Ruleset
     _refusals: dict[tuple[object, ...], str | None] = field(default_factory=dict)
+    _known: set[tuple[object, ...]] = field(default_factory=set)  # what was once known stays known
     _changes: int = 0  # of the rules, when the answers were found: an enrolment that is noted may change some
 
     def knows(self, header: Header) -> bool:
         """Tell whether the basis that a header names, and its author's enrolment, are here."""
+        known = (header.basis, header.node)
+        if known in self._known:
+            return True
         basis = header.basis
-        return basis is not None and self.rules.holds(basis) and self.rules.record(header.node) is not None
+        if basis is None or not self.rules.holds(basis) or self.rules.record(header.node) is None:
+            return False
+        if len(self._known) > REMEMBERED_MAX:
+            self._known.clear()
+        self._known.add(known)
+        return True
 
     def _view(self, header: Header) -> View:
         return View(self.rules, header.basis[0] if header.basis else 0)
@@ -71,12 +83,12 @@ class RulesJudge:
         if self._changes != self.rules.changes or len(self._refusals) > REMEMBERED_MAX:
             self._refusals.clear()
             self._changes = self.rules.changes
-        day = legal_date(legal_at)
         number = header.basis[0] if header.basis else 0
-        key = (number, header.node, header.type, terms.item, terms.version, day)
-        if key not in self._refusals:
-            self._refusals[key] = self._judge(header, terms, day.isoformat())
-        return self._refusals[key]
+        key = (number, header.node, header.type, terms.item, terms.version, (legal_at + ZONE_MS) // DAY_MS)
+        found = self._refusals.get(key, _UNJUDGED)
+        if found is _UNJUDGED:
+            found = self._refusals[key] = self._judge(header, terms, legal_day(legal_at))
+        return found
 
     def _judge(self, header: Header, terms: CaseTerms, day: str) -> str | None:
         view = self._view(header)

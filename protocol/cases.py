@@ -16,7 +16,6 @@ DESIGN §6.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -39,8 +38,7 @@ from protocol.transitions import (
 # --- what goes in
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """An entry of a case as held here.
 
     Args:

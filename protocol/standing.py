@@ -48,6 +48,8 @@ def order_of(rules: Ruleset, log: LogId, branch: bytes, index: int) -> Order:
 
 def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
     """Tell whether a revocation of the log's key leaves this entry behind its cut: 0 for every incarnation not named."""
+    if not rules.revocations:
+        return False
     for revocation in rules.revocations:
         if revocation.node == log.node and revocation.key == key:
             sizes = [size for incarnation, size, _ in revocation.cuts if incarnation == log.incarnation]
