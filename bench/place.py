@@ -111,10 +111,10 @@ class Place:
         if changes.receipts:
             self.acked_at_s = time.monotonic()
 
-    async def do_serve(self) -> dict[str, str]:
+    async def do_serve(self, waiting_max: int = Config().limits.intake_waiting_max) -> dict[str, str]:
         """Accept children, and serve the local API; returns where."""
         certificate = certificate_hash(ensure_certificate(self.folder.tls, self.node.id))
-        self.hub = Hub(self.node, certificate, waiting_max=Config().limits.intake_waiting_max)
+        self.hub = Hub(self.node, certificate, waiting_max=waiting_max)
         server: Server = await serve(self.hub, self.folder.tls, HOST, 0, connections_per_host_max=CONNECTIONS_PER_HOST)
         self.leaving.push_async_callback(server.stop, 1.0)
 
