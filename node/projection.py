@@ -78,7 +78,7 @@ class Batch:
         """Append entries of a log at given indexes; returns their ids."""
         self._logs[row.id] = row
         keys = [case_key(entry) for _, entry in entries]
-        self._load_cases({key for key in keys if key is not None})
+        self._load_cases(dict.fromkeys(key for key in keys if key is not None))
         first = self._next_entry
         self._next_entry += len(entries)
         stored: list[tuple[int, int, int, int | None, bytes, bytes | None]] = []
@@ -88,11 +88,14 @@ class Batch:
         logs.insert_entries(self._conn, stored)
         return list(range(first, self._next_entry))
 
-    def _load_cases(self, keys: set[bytes]) -> None:
-        unknown = keys - self.touched.keys()
+    def _load_cases(self, keys: Iterable[bytes]) -> None:
+        """Load the cases of a batch; a new one gets the next id, in the order of arrival, so that runs repeat exactly."""
+        unknown = [key for key in keys if key not in self.touched]
         for key, row in cases.load_by_keys(self._conn, unknown).items():
             self.touched[key] = Touched(row)
-        for key in unknown - self.touched.keys():
+        for key in unknown:
+            if key in self.touched:
+                continue
             if not self._next_case:
                 self._next_case = cases.next_case_id(self._conn)
             self.touched[key] = Touched(CaseRow(self._next_case, key))
@@ -127,7 +130,7 @@ class Batch:
     def _extend(self, touched: Touched) -> bool:
         """Take the fast path: apply the new entries to the stored context, if each simply continues it."""
         case = touched.row
-        if case.context is None and touched.new[0][3].header.type == "open":  # type: ignore[union-attr]
+        if case.entries == len(touched.new):  # nothing of it was here before; an opening that comes late is folded
             context: Context | None = None
         elif case.simple and case.context is not None:
             context = decode_context(case.context)
