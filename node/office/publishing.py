@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from node.ledger import Draft, Placed
@@ -157,7 +158,13 @@ def find_item(desk: Desk, code: str) -> Known | None:
 def item_text(conn: Connection, leaf: bytes) -> Item | None:
     """Return an item's whole text by the leaf hash of its entry; None where only its head is here."""
     body = text_of(conn, leaf)
-    return catalogue.from_body(decode_body(body)) if body is not None else None
+    return _item(body) if body is not None else None
+
+
+@lru_cache(maxsize=256)
+def _item(body: bytes) -> Item:
+    """Read an item's text; the counter asks for the same few all day."""
+    return catalogue.from_body(decode_body(body))
 
 
 # --- calendars

@@ -131,7 +131,8 @@ class Filter:
 
 def search(conn: Connection, wanted: Filter) -> list[CaseRow]:
     """Return cases, newest first."""
-    conditions, values = [], []
+    conditions: list[str] = []
+    values: list[object] = []
     for column, value in (("state", wanted.state), ("holder", wanted.holder), ("item", wanted.item)):
         if value is not None:
             conditions.append(f"{column} = ?")

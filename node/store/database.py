@@ -167,17 +167,17 @@ class Database:
     async def write(self, unit: Unit[T]) -> T:
         """See `Store.write`."""
         # _execute is the one way to run a whole function in a single hop; public calls take a hop a statement
-        result: T = await self._writer._execute(lambda: run_unit(self._writer._conn, unit))  # noqa: SLF001
+        result: T = await self._writer._execute(lambda: run_unit(self._writer._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Store.read`."""
-        result: T = await self._reader._execute(lambda: run_read(self._reader._conn, unit))  # noqa: SLF001
+        result: T = await self._reader._execute(lambda: run_read(self._reader._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def own(self, unit: Unit[T]) -> T:
         """See `Store.own`."""
-        result: T = await self._writer._execute(lambda: run_own(self._writer._conn, unit))  # noqa: SLF001
+        result: T = await self._writer._execute(lambda: run_own(self._writer._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def close(self) -> None:

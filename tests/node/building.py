@@ -76,13 +76,18 @@ class SeededEntropy:
         return self._random.random()
 
 
+def store_in(folder: Path) -> InlineDatabase:
+    """Open or create the store in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return InlineDatabase(folder / "tongban.sqlite3")
+
+
 async def found(folder: Path, node: str = CITY, *, seed: int = 1, at_ms: int = START_MS) -> Node:
     """Found a network whose root is this node."""
-    folder.mkdir(parents=True, exist_ok=True)
+    store = store_in(folder)
     clock, entropy = VirtualClock(at_ms), SeededEntropy(seed)
     key, sealing = keys.SigningKey(entropy.bytes(32)), keys.SealingKey(entropy.bytes(32))
     recovery = keys.SigningKey(entropy.bytes(32)).public
-    store = InlineDatabase(folder / "tongban.sqlite3")
     await setup.found(store, node, "测试网络", key, sealing.public, [recovery], clock, entropy)
     return await setup.node_of(store, key, clock, entropy)
 
@@ -91,10 +96,10 @@ async def enrol(folder: Path, hub: Node, node: str, *, seed: int = 2, rights: tu
     """Invite and enrol a node right below a hub, which must be the root: its registers number the rules at once."""
     clock, entropy = VirtualClock(hub.clock.wall_ms()), SeededEntropy(seed)
     key, sealing = keys.SigningKey(entropy.bytes(32)), keys.SealingKey(entropy.bytes(32))
-    await hub.write(lambda conn, changes: _enrol(hub, conn, changes, node, key, sealing, entropy, rights))
+    given = tuple(map(str, HUB_RIGHTS)) if rights is None else rights
+    await hub.write(lambda conn, changes: _enrol(hub, conn, changes, node, (key, sealing), given))
     await seal(hub)
-    folder.mkdir(parents=True, exist_ok=True)
-    store = InlineDatabase(folder / "tongban.sqlite3")
+    store = store_in(folder)
     chain = await hub.store.own(lambda conn: chain_of(hub.ledger, conn, node))
     await setup.begin(store, node, hub.ledger.identity.network, key, chain, clock, entropy)
     made = await setup.node_of(store, key, clock, entropy)
@@ -102,17 +107,16 @@ async def enrol(folder: Path, hub: Node, node: str, *, seed: int = 2, rights: tu
     return made
 
 
-def _enrol(
+def _enrol(  # noqa: PLR0917 - what an invitation and a joining machine bring
     hub: Node,
     conn: Connection,
     changes: Changes,
     node: str,
-    key: keys.SigningKey,
-    sealing: keys.SealingKey,
-    entropy: SeededEntropy,
-    rights: tuple[str, ...] | None,
+    machine: tuple[keys.SigningKey, keys.SealingKey],
+    rights: tuple[str, ...],
 ) -> None:
-    seed, challenge = keys.SigningKey(entropy.bytes(32)), entropy.bytes(32)
+    key, sealing = machine
+    seed, challenge = keys.SigningKey(key.public), bytes(32)  # one seed a machine; secret it is not, here
     now = hub.clock.wall_ms()
     invite = {
         "node": node,
@@ -120,7 +124,7 @@ def _enrol(
         "parent": hub.id,
         "key": seed.public,
         "expires": now + DAY_MS,
-        "rights": list(rights if rights is not None else map(str, HUB_RIGHTS)),
+        "rights": list(rights),
     }
     (invited,) = hub.ledger.append(conn, [Draft("node.invite", now, invite)], changes)
     message = join_message(node, key.public, sealing.public, challenge, bytes(32))
