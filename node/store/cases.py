@@ -109,7 +109,7 @@ def resolve(conn: Connection, text: str) -> list[CaseRow]:
 
 
 def _is_key_prefix(text: str) -> bool:
-    return 8 <= len(text) <= 32 and all(char in "0123456789abcdefABCDEF" for char in text)  # noqa: PLR2004
+    return 8 <= len(text) <= 32 and all(char in "0123456789abcdefABCDEF" for char in text)
 
 
 def is_number_known(conn: Connection, number: str) -> bool:

@@ -49,7 +49,7 @@ class Store(Protocol):
         ...
 
 
-def connect(path: str, readonly: bool) -> Connection:  # noqa: FBT001 - a connector is called by position
+def connect(path: str, readonly: bool) -> Connection:
     """Open the file with the settings on which durability rests."""
     conn = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S, check_same_thread=False, cached_statements=256)
     conn.execute("PRAGMA trusted_schema = OFF")
@@ -62,7 +62,7 @@ def connect(path: str, readonly: bool) -> Connection:  # noqa: FBT001 - a connec
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-    if conn.execute("PRAGMA synchronous").fetchone()[0] != 2:  # noqa: PLR2004 - 2 is FULL
+    if conn.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise StoreError("the database does not accept synchronous=FULL", hint="Move the folder to a local disk.")
     return conn
 
@@ -143,7 +143,7 @@ def translate(exc: sqlite3.Error) -> StoreError:
 
 def _prepare(path: Path, connector: Connector) -> Connection:
     try:
-        conn = connector(str(path), False)  # noqa: FBT003
+        conn = connector(str(path), False)
         migrate(conn)
     except sqlite3.Error as exc:
         raise translate(exc) from exc
@@ -213,8 +213,7 @@ class InlineDatabase:
 def insert_rows(conn: Connection, head: str, rows: list[tuple[object, ...]], tail: str = "", batch: int = 200) -> None:
     """Insert many rows with few statements: multi-row VALUES beat executemany beside a busy thread.
 
-    Args:
-        head: "INSERT INTO t (a, b) VALUES". tail: an ON CONFLICT clause, or nothing.
+    `head` is "INSERT INTO t (a, b) VALUES", `tail` an ON CONFLICT clause, or nothing.
     """
     if not rows:
         return

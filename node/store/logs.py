@@ -11,6 +11,7 @@ from typing import Final
 
 from node.store.database import Connection, insert_rows, marks
 from protocol import merkle
+from protocol.errors import DecodeError
 from protocol.log import (
     Checkpoint,
     Header,
@@ -22,7 +23,6 @@ from protocol.log import (
     decode_header,
     hash_header,
 )
-from protocol.errors import DecodeError
 
 LINK_BYTES: Final = 16
 _COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted, committed, window"
@@ -71,7 +71,7 @@ def load_logs(conn: Connection) -> list[LogRow]:
     return [_row(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM logs ORDER BY id")]
 
 
-def create_log(  # noqa: PLR0913 - one argument a column
+def create_log(
     conn: Connection,
     log: LogId,
     key: bytes,
