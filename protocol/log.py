@@ -318,9 +318,10 @@ class Rebuilt(msgspec.Struct, frozen=True, gc=False):
 
 
 _fields_decoder = msgspec.msgpack.Decoder(dict[str, Any])
-_raw_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
+_whole_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
 _encoder = msgspec.msgpack.Encoder()
 _NO_FIELDS: Final = msgspec.Raw(b"\x80")
+_NO_SALTS: Final[Mapping[bytes, bytes]] = {}
 
 
 def references(entries: Sequence[WireEntry | bytes], start: int) -> set[int]:
@@ -344,28 +345,102 @@ def rebuild(checkpoint: Checkpoint, entries: Sequence[WireEntry | bytes], known:
         DecodeError: a count leads nowhere, or a part cannot be read.
         LimitExceeded: a header or body is over its bound.
     """
-    seen = dict(known)
-    claimed_at, basis = 0, None
-    rebuilt = []
-    for index, entry in enumerate(entries, checkpoint.start):
-        if isinstance(entry, bytes):
-            one = _rebuild_raw(checkpoint.node, entry)
-        else:
-            claimed_at += entry.claimed_after
-            basis = entry.basis or basis
-            one = _rebuild_short(checkpoint, index, entry, (claimed_at, basis), seen)
+    run = _Run(checkpoint, known)
+    return [run.take(index, entry) for index, entry in enumerate(entries, checkpoint.start)]
+
+
+class _Run:
+    """The entries of a set as far as they are rebuilt, and what the next ones leave out because of them."""
+
+    __slots__ = ("basis", "checkpoint", "claimed_at", "salts", "seen")
+
+    def __init__(self, checkpoint: Checkpoint, known: Mapping[int, Known]) -> None:
+        self.checkpoint = checkpoint
+        self.seen = dict(known)
+        self.salts = {one.case: one.salt for one in known.values() if one.salt is not None}
+        self.claimed_at = 0
+        self.basis: Basis | None = None
+
+    def take(self, index: int, entry: WireEntry | bytes) -> Rebuilt:
+        """Rebuild the next entry, and remember what it says of its case."""
+        one = self._whole(entry) if isinstance(entry, bytes) else self._short(index, entry)
         header = one.header
-        if header is not None and (header.case is not None or header.type == "open"):
-            link = one.leaf[:LINK_BYTES]
-            seen[index] = Known(link, header.case or link, one.salt)
-        rebuilt.append(one)
-    return rebuilt
+        if header is None:
+            return one
+        if header.case is not None:
+            self.seen[index] = Known(one.leaf[:LINK_BYTES], header.case, one.salt)
+        elif header.type == "open":
+            key = one.leaf[:LINK_BYTES]
+            self.seen[index] = Known(key, key, one.salt)
+            if one.salt is not None:
+                self.salts[key] = one.salt
+        return one
+
+    def _whole(self, packed: bytes) -> Rebuilt:
+        try:
+            raw, body = _whole_decoder.decode(packed)
+        except UNREADABLE as exc:
+            raise DecodeError("an entry cannot be read") from exc
+        if len(raw) > limits.HEADER_BYTES_MAX or len(body or b"") > limits.BODY_BYTES_MAX:
+            raise LimitExceeded("an entry is over its bound")
+        return read_entry(self.checkpoint.node, raw, body, self.salts)
+
+    def _short(self, index: int, entry: WireEntry) -> Rebuilt:
+        self.claimed_at += entry.claimed_after
+        self.basis = entry.basis or self.basis
+        if not 0 <= self.claimed_at <= limits.TIME_MS_MAX:
+            raise DecodeError(f"the time of entry {index} is out of range")
+        case, prev = self._place(index, entry)
+        body, reference = entry.body, entry.body_ref
+        salt = _salt_for(entry.type, case, body, self.salts)
+        if isinstance(reference, int):
+            reference = _recomputed(index, reference, body, salt)
+        elif body is not None and not fits(reference, body, salt):
+            body = None
+        header = Header(
+            FORMAT,
+            self.checkpoint.suite,
+            self.checkpoint.node,
+            entry.type,
+            entry.officer,
+            entry.window,
+            self.claimed_at,
+            self.basis,
+            entry.count,
+            reference,
+            case,
+            entry.epoch,
+            prev,
+            entry.rests,
+            entry.saw,
+            _read_wire_fields(index, entry.fields),
+        )
+        raw = _encode_rebuilt(index, header)
+        return Rebuilt(raw, body, _sha256(b"\x00" + raw).digest(), header, salt or None)
+
+    def _place(self, index: int, entry: WireEntry) -> tuple[bytes | None, bytes | None]:
+        """Return case and predecessor."""
+        prev = entry.prev
+        if isinstance(prev, int):
+            before = self.seen.get(index - prev)
+            if before is None or prev <= 0:
+                raise DecodeError(f"entry {index} counts back to an entry that is not there")
+            return before.case, before.link
+        if prev is not None and len(prev) != LINK_BYTES:
+            raise DecodeError(f"entry {index} names its predecessor wrongly")
+        return entry.case, prev
 
 
-def read_entry(node: str, raw: bytes, body: bytes | None) -> Rebuilt:
+def read_entry(node: str, raw: bytes, body: bytes | None, salts: Mapping[bytes, bytes] = _NO_SALTS) -> Rebuilt:
     """Read one entry of a node's log as it came: what cannot be read, or names another author, is kept as opaque bytes.
 
-    A body is taken only if the header commits to it; inside a case, where the salt is elsewhere, by its length.
+    A body is taken only if the header commits to it; where the case's salt is not known, by its length.
+
+    Args:
+        node: whose log it is.
+        raw: header bytes.
+        body: as it came, if it came.
+        salts: of cases, by key, as far as they are known.
     """
     leaf = hash_header(raw)
     try:
@@ -374,64 +449,9 @@ def read_entry(node: str, raw: bytes, body: bytes | None) -> Rebuilt:
         return Rebuilt(raw, None, leaf, None, None)
     if header.node != node:  # nobody states an entry for somebody else
         return Rebuilt(raw, None, leaf, None, None)
-    salt = _salt_for(header.type, header.case, body, None)
+    salt = _salt_for(header.type, header.case, body, salts)
     fitting = body if body is not None and fits(header.body, body, salt) else None
     return Rebuilt(raw, fitting, leaf, header, salt or None)
-
-
-def _rebuild_raw(node: str, packed: bytes) -> Rebuilt:
-    try:
-        raw, body = _raw_decoder.decode(packed)
-    except UNREADABLE as exc:
-        raise DecodeError("an entry cannot be read") from exc
-    if len(raw) > limits.HEADER_BYTES_MAX or len(body or b"") > limits.BODY_BYTES_MAX:
-        raise LimitExceeded("an entry is over its bound")
-    return read_entry(node, raw, body)
-
-
-def _rebuild_short(
-    checkpoint: Checkpoint, index: int, entry: WireEntry, running: tuple[int, Basis | None], seen: Mapping[int, Known]
-) -> Rebuilt:
-    """Give back one short entry. running: its claimed time (ms) and its basis, carried along the set."""
-    claimed_at, basis = running
-    case, prev, salt = entry.case, entry.prev, None
-    if isinstance(prev, int):
-        before = seen.get(index - prev)
-        if before is None or prev <= 0:
-            raise DecodeError(f"entry {index} counts back to an entry that is not there")
-        prev, case, salt = before.link, before.case, before.salt
-    elif prev is not None and len(prev) != LINK_BYTES:
-        raise DecodeError(f"entry {index} names its predecessor wrongly")
-    body = entry.body
-    if body is not None:
-        salt = _salt_for(entry.type, case, body, salt)
-    reference = entry.body_ref
-    if isinstance(reference, int):
-        reference = _recomputed(index, reference, body, salt)
-    elif body is not None and not fits(reference, body, salt):
-        body = None
-    if not 0 <= claimed_at <= limits.TIME_MS_MAX:
-        raise DecodeError(f"the time of entry {index} is out of range")
-    header = Header(
-        FORMAT,
-        checkpoint.suite,
-        checkpoint.node,
-        entry.type,
-        entry.officer,
-        entry.window,
-        claimed_at,
-        basis,
-        entry.count,
-        reference,
-        case,
-        entry.epoch,
-        prev,
-        entry.rests,
-        entry.saw,
-        _read_wire_fields(index, entry.fields),
-    )
-    raw = _encode_rebuilt(index, header)
-    return Rebuilt(raw, body, _sha256(b"\x00" + raw).digest(), header, salt or None)
 
 
 def _recomputed(index: int, scheme: int, body: bytes | None, salt: bytes | None) -> BodyRef:
@@ -462,11 +482,11 @@ def _encode_rebuilt(index: int, header: Header) -> bytes:
     return raw
 
 
-def _salt_for(kind: str, case: bytes | None, body: bytes | None, known: bytes | None) -> bytes | None:
+def _salt_for(kind: str, case: bytes | None, body: bytes | None, salts: Mapping[bytes, bytes]) -> bytes | None:
     """Return the salt of an entry's body: an opening's own, none outside cases, else the case's if it is known."""
     if kind == "open":
         return _opening_salt(body) if body is not None else None
-    return b"" if case is None else known
+    return b"" if case is None else salts.get(case)
 
 
 def _opening_salt(body: bytes) -> bytes | None:
@@ -479,7 +499,7 @@ def _opening_salt(body: bytes) -> bytes | None:
 class Stored(msgspec.Struct, frozen=True, gc=False):
     """One entry of a log as its holder has it, for writing it short.
 
-    header: None if it cannot be read. case: its case's key, if it belongs to one.
+    header: None if it cannot be read.
     prev_back: how many entries back in the same log its predecessor stands, if there, and if it belongs to the same case.
     salt: the case's, if the opening stands earlier in this log with its body.
     """
@@ -497,13 +517,19 @@ def shorten(node: str, suite: int, entries: Iterable[Stored]) -> list[WireEntry 
     What is written whole changes nothing for what follows: a receiver may be unable to read it.
     """
     claimed_at, basis = 0, None
+    salts: dict[bytes, bytes] = {}  # those that the receiver knows by then
     short: list[WireEntry | bytes] = []
-    for entry in entries:
+    for offset, entry in enumerate(entries):
         header = entry.header
         if header is None or not _can_be_short(header, node, suite):
             short.append(_encoder.encode((entry.raw, entry.body)))
             continue
-        short.append(_short_entry(entry, header, header.claimed_at - claimed_at, header.basis != basis))
+        if entry.salt is not None and header.case is not None and (entry.prev_back or 0) > offset:
+            salts[header.case] = entry.salt  # it looks up what stands before this run
+        salt = _salt_for(header.type, header.case, entry.body, salts)
+        short.append(_short_entry(entry, header, header.claimed_at - claimed_at, header.basis != basis, salt))
+        if salt and header.case is None:
+            salts[hash_header(entry.raw)[:LINK_BYTES]] = salt
         claimed_at, basis = header.claimed_at, header.basis
     return short
 
@@ -512,7 +538,9 @@ def _can_be_short(header: Header, node: str, suite: int) -> bool:
     return header.format == FORMAT and header.node == node and header.suite == suite and header.basis is not None
 
 
-def _short_entry(entry: Stored, header: Header, claimed_after: int, basis_differs: bool) -> WireEntry:
+def _short_entry(
+    entry: Stored, header: Header, claimed_after: int, basis_differs: bool, salt: bytes | None
+) -> WireEntry:
     counted = entry.prev_back is not None
     return WireEntry(
         header.type,
@@ -521,7 +549,7 @@ def _short_entry(entry: Stored, header: Header, claimed_after: int, basis_differ
         claimed_after,
         header.basis if basis_differs else None,
         header.count,
-        _short_body(header, entry, counted),
+        _short_body(header.body, entry.body, salt),
         None if counted else header.case,
         header.epoch,
         entry.prev_back if counted else header.prev,
@@ -532,13 +560,11 @@ def _short_entry(entry: Stored, header: Header, claimed_after: int, basis_differ
     )
 
 
-def _short_body(header: Header, entry: Stored, counted: bool) -> int | BodyRef | None:
+def _short_body(reference: BodyRef | None, body: bytes | None, salt: bytes | None) -> int | BodyRef | None:
     """Return the scheme alone where the receiver can compute the hash, else the whole reference."""
-    reference, body = header.body, entry.body
-    if reference is None or body is None or reference[0] != SCHEME_PLAIN:
+    if reference is None or body is None or salt is None or reference[0] != SCHEME_PLAIN:
         return reference
-    salt = _salt_for(header.type, header.case, body, entry.salt if counted else None)
-    return SCHEME_PLAIN if salt is not None and fits(reference, body, salt) else reference
+    return SCHEME_PLAIN if fits(reference, body, salt) else reference
 
 
 # --- bundles: some entries of a run, each with its path
