@@ -176,7 +176,7 @@ def replay(settings: Settings, file: Path, map_file: Path, network: Path | None,
         "data": settings.data,
         "json": settings.as_json,
     }
-    return _show(settings, "replay", _done("node.replay", options))
+    return _show(settings, "replay", _done("hub.replay", options))
 
 
 def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:

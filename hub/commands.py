@@ -11,6 +11,7 @@ from typing import Any, Final
 from hub import enrolment
 from node import config as configuration
 from node import operations, setup
+from node import replay as _replay  # noqa: F401 - registers the operation `replay`
 from node.command import Command
 from node.config import Config, join_address
 from node.folder import Folder, write_private
