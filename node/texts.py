@@ -111,6 +111,49 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
         "rebuild.same": ("重建 {count} 件，与原有一致", "{count} cases rebuilt, the same as before"),
         "rebuild.different": ("重建后有 {count} 件与原有不同", "{count} cases differ after the rebuild"),
+        # --- the demo
+        "demo.begin": ("演示：在本机启动 {count} 个单位，种子 {seed}，数据目录 {root}", "Demo: {count} nodes on this machine, seed {seed}, in {root}"),
+        "demo.ready": ("{count} 个单位已用一次性加入码入网，目录、日历和经办人已就位", "{count} nodes have joined with one-time codes; catalogue, calendars and officers are there"),
+        "demo.cut": ("---- {name}停机，下级照常受理 ----", "---- {name} is stopped; its stations go on ----"),
+        "demo.mended": ("---- {name}恢复，下级自动补报 ----", "---- {name} is back; its stations catch up by themselves ----"),
+        "demo.step": ("{time}  {name}  {officer}  {step}  {case}  {safety}", "{time}  {name}  {officer}  {step}  {case}  {safety}"),
+        "demo.bar.enrol": ("组网", "joining"),
+        "demo.bar.catch_up": ("补报", "catching up"),
+        "demo.bar.verify": ("核验", "checking"),
+        "demo.wait.rules": ("等待目录和权限下达", "waiting for the rules"),
+        "demo.wait.acked": ("等待上级收妥", "waiting until the parent has all"),
+        "demo.wait.step": ("等待前序环节到达", "waiting for the steps before"),
+        "demo.summary": ("== 结果（均从各单位读回），种子 {seed} ==", "== Summary, read back from the nodes; seed {seed} =="),
+        "demo.line.network": ("组网：{count} 个单位，{networks} 个网络，待上报 {pending} 条", "network: {count} nodes, {networks} network, {pending} entries pending"),
+        "demo.line.cut": (
+            "断网收件：{station}在{parent}停机时收件 {cases} 件，{pending} 条只在本机；恢复后待上报 {left} 条，{city}已有 {above} 件",
+            "cut off: {station} took in {cases} while {parent} was down, {pending} entries on its own machine only; now {left} pending, {city} has {above} of them",
+        ),
+        "demo.line.across": (
+            "跨区通办：{case} {title}，{opener}收件，{holder}办理，{tasks} 个部门并联通过，{outcome}，{state}，{delivered}；{same} 个单位内容一致 {digest}",
+            "across districts: {case} {title}, taken in at {opener}, handled by {holder}, passed by {tasks} departments side by side, {outcome}, {state}, {delivered}; the same at {same} nodes {digest}",
+        ),
+        "demo.line.instant": (
+            "即办件：{case} {title}，{opener}收件，{holder}当场办结，{outcome}，{state}，{delivered}；{same} 个单位内容一致 {digest}",
+            "at once: {case} {title}, taken in at {opener}, done on the spot by {holder}, {outcome}, {state}, {delivered}; the same at {same} nodes {digest}",
+        ),
+        "demo.line.street": (
+            "街道办件：{case} {title}，{opener}收件，{holder}办理，{outcome}，{state}，{delivered}；{same} 个单位内容一致 {digest}",
+            "by the street: {case} {title}, taken in at {opener}, handled by {holder}, {outcome}, {state}, {delivered}; the same at {same} nodes {digest}",
+        ),
+        "demo.line.counted": ("汇总：{city}现有 {cases} 件，编号 {numbers} 个", "count: {city} has {cases} cases under {numbers} numbers"),
+        "demo.line.verified": (
+            "核验：{city}查对 {logs} 份日志的签名和收据，{problems} 个问题；重建 {cases} 件 {entries} 条，{different} 件不同",
+            "verify: {city} checked {logs} logs with signatures and receipts, {problems} problems; rebuilt {cases} cases of {entries} entries, {different} differ",
+        ),
+        "demo.delivered": ("已送达", "delivered"),
+        "demo.not_delivered": ("未送达", "not delivered"),
+        "demo.steps": ("办件 {case} 的每一环节（{name}所见）", "every step of {case}, as {name} shows it"),
+        "demo.received": ("{name}收到", "received by {name}"),
+        "demo.kept": ("网络继续运行，清单在 {root} 的 network.json：", "The network goes on running; network.json in {root} lists it:"),
+        "demo.reach": ("用 --data 指定单位，例如：tongban --data {data} status", "Name a node with --data, such as: tongban --data {data} status"),
+        "demo.stop": ("停止：tongban demo --stop --data {root}", "To stop it: tongban demo --stop --data {root}"),
+        "demo.stopped": ("已停止 {count} 个单位", "{count} nodes stopped"),
         # --- column heads
         "head.number": ("办件编号", "number"),
         "head.item": ("事项", "item"),
@@ -152,6 +195,8 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "error.store": ("磁盘或数据目录有问题", "the disk or the folder refuses"),
         "error.store_busy": ("本机已有程序在使用该数据目录", "another process uses this folder"),
         "error.input": ("文件、设置或参数有误", "a file, setting or option is wrong"),
+        # --- replay
+        "replay.progress": ("回放事件", "events taken in"),
         "data.safe": ("已保存的数据没有受影响。", "Everything that was saved is safe."),
         "data.unsafe": ("请勿继续操作，立即联系管理员。", "Stop working here and call the administrator at once."),
     }
