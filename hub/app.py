@@ -99,8 +99,7 @@ class Hub:
         if token is None:
             raise SessionEnded("there is no session")
         session = self.sessions.find(token)
-        reply = await handler(self, session, body)
-        return reply
+        return await handler(self, session, body)
 
     def _refuse(self, name: str, exc: TongbanError) -> Answer:
         known = name in self._OPEN or name in self._INSIDE
@@ -182,8 +181,12 @@ class Hub:
     async def _has_news(self, session: Session, ask: messages.Wait) -> bool:
         if self._told.get(session.node) != self._upstream:
             return True
+        return await self.has_news_for(session.node, ask.cursors)
+
+    async def has_news_for(self, child: str, cursors: messages.Cursors) -> bool:
+        """Tell whether a pull from these cursors would bring a child something."""
         ledger = self.node.ledger
-        return await self.node.read(lambda conn: serving.has_news(ledger, conn, session.node, ask.cursors))
+        return await self.node.read(lambda conn: serving.has_news(ledger, conn, child, cursors))
 
     async def _sleep_until_news(self, news: asyncio.Event, span_s: float) -> None:
         sleeping = asyncio.ensure_future(self.node.clock.sleep(span_s))

@@ -1,10 +1,11 @@
 """A whole network in one process, on virtual time, from one seed: the real protocol, node and hub code, no sockets.
 
 The loop's clock jumps to the next timer whenever nothing is ready, so that weeks pass in seconds and a seed repeats exactly.
-Links delay, drop, repeat and reorder messages and can be cut; a node can crash at a fault point and is started again from
-its file. After each step of a story `world.check()` re-verifies what every node holds.
+Links delay, drop, repeat and reorder messages and can be cut. A machine dies at a fault point as at a power switch: what was not
+committed is gone, every task of its process ends, nobody gets an answer; after a while it starts again from its file. Whatever a
+task raises that is neither ours nor a crash is kept in `problems`, and fails the story.
 
-    with World(seed=7) as world:
+    with World(seed=7, folder=tmp_path) as world:
         world.run(story(world))
 """
 
@@ -15,10 +16,11 @@ import contextlib
 import contextvars
 import random
 import selectors
+import shutil
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from hub.app import Hub
 from hub.enrolment import invite
@@ -26,10 +28,11 @@ from node import faults, setup
 from node.joining import join
 from node.node import Node
 from node.ports import Response
-from node.store.database import InlineDatabase
+from node.store import logs
+from node.store.database import Connection, InlineDatabase, Unit, connect
 from node.uplink import Settings, Uplink
 from protocol import joincode, keys
-from protocol.errors import LinkError, TongbanError
+from protocol.errors import LinkError, StoreError, TongbanError
 
 START_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
 _here: contextvars.ContextVar[str] = contextvars.ContextVar("node", default="")
@@ -103,6 +106,40 @@ class SeededEntropy:
         return self._random.random()
 
 
+T = TypeVar("T")
+
+
+def quick(path: str, readonly: bool) -> Connection:
+    """Open a store that does not wait for the platter: here only processes die, never the machine's power."""
+    conn = connect(path, readonly)
+    conn.execute("PRAGMA synchronous = OFF")
+    return conn
+
+
+class Disk(InlineDatabase):
+    """A store whose process may be dead: then nothing is read or written any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.dead = False
+        super().__init__(path, quick)
+
+    async def write(self, unit: Unit[T]) -> T:
+        self._check()
+        return await super().write(unit)
+
+    async def read(self, unit: Unit[T]) -> T:
+        self._check()
+        return await super().read(unit)
+
+    async def own(self, unit: Unit[T]) -> T:
+        self._check()
+        return await super().own(unit)
+
+    def _check(self) -> None:
+        if self.dead:
+            raise faults.Crash("the process is dead")
+
+
 @dataclass(slots=True)
 class Weather:
     """What the links do: shares of messages, and seconds."""
@@ -110,7 +147,10 @@ class Weather:
     lost: float = 0.0
     answer_lost: float = 0.0
     repeated: float = 0.0
+    hung_up: float = 0.0  # of those whose answer is lost: the handler's task is cancelled, too
     delay_s: tuple[float, float] = (0.001, 0.02)
+    late_s: tuple[float, float] = (0.01, 60.0)  # after which a repeated message comes once more
+    down_s: tuple[float, float] = (0.5, 40.0)  # for which a crashed machine is off
 
 
 @dataclass(slots=True)
@@ -123,13 +163,19 @@ class Place:
     clock: VirtualClock
     entropy: SeededEntropy
     certificate: bytes
+    parent: str | None
+    store: Disk
     node: Node
     hub: Hub
-    parent: str | None
     uplink: Uplink | None = None
-    task: asyncio.Task[None] | None = None
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     up: bool = True
-    crashes: int = 0
+    crashes: list[str] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The store's file."""
+        return self.folder / "tongban.sqlite3"
 
 
 class _Link:
@@ -148,21 +194,34 @@ class _Link:
         if not world.reaches(self._here, target) or world.chance(world.weather.lost):
             await asyncio.sleep(timeout_s)
             raise LinkError(f"{address} does not answer")
+        world.carried += len(body)
         if world.chance(world.weather.repeated):
-            world.later(self._deliver(target, path, body, token))
+            world.later(lambda: self._deliver(target, path, body, token))
+        lost = world.chance(world.weather.answer_lost)
+        if lost and world.chance(world.weather.hung_up):
+            return await self._hang_up(target, path, body, token)
         response = await self._deliver(target, path, body, token)
         await world.delay()
-        if not world.reaches(target, self._here) or world.chance(world.weather.answer_lost):
+        if lost or not world.reaches(target, self._here):
             await asyncio.sleep(timeout_s)
             raise LinkError(f"{address} does not answer")
         return response
+
+    async def _hang_up(self, target: str, path: str, body: bytes, token: str | None) -> Response:
+        try:
+            async with asyncio.timeout(self._world.random.uniform(0.0, 0.05)):
+                return await self._deliver(target, path, body, token)
+        except TimeoutError as exc:
+            raise LinkError(f"{target} does not answer") from exc
 
     async def _deliver(self, target: str, path: str, body: bytes, token: str | None) -> Response:
         place = self._world.places[target]
         if not place.up:
             raise LinkError(f"{target} is down")
         secret = bytes.fromhex(token) if token else None
-        answer = await self._world.inside(target, place.hub.handle(path.rsplit("/", 1)[1], secret, body))
+        answer = await self._world.at(target, place.hub.handle(path.rsplit("/", 1)[1], secret, body))
+        if answer.status == 500:
+            self._world.problems.append(f"{target}: {path} failed inside")
         return Response(answer.status, answer.body, place.certificate, answer.retry_after_s)
 
     async def close(self) -> None:
@@ -179,14 +238,20 @@ class World:
     weather: Weather = field(default_factory=Weather)
     places: dict[str, Place] = field(default_factory=dict)
     cuts: set[frozenset[str]] = field(default_factory=set)
+    one_way: set[tuple[str, str]] = field(default_factory=set)
     crash_share: float = 0.0
+    traps: dict[str, int] = field(default_factory=dict)  # label → passes until a crash
     points: dict[str, int] = field(default_factory=dict)
+    crashed_at: dict[str, int] = field(default_factory=dict)
+    carried: int = 0  # bytes of requests
+    problems: list[str] = field(default_factory=list)
     background: set[asyncio.Task[Any]] = field(default_factory=set)
     random: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
         """Seed."""
         self.random.seed(self.seed)
+        self.loop.set_exception_handler(self._unexpected)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -198,27 +263,35 @@ class World:
         self.loop.close()
 
     def run(self, story: Coroutine[Any, Any, Any]) -> Any:
-        """Run a story to its end on virtual time."""
+        """Run a story to its end on virtual time; a failure names the seed."""
         asyncio.set_event_loop(self.loop)
         try:
             with faults.hooked(self._point):
                 return self.loop.run_until_complete(story)
+        except BaseException as exc:
+            exc.add_note(f"seed {self.seed}, at {self.loop.time():.3f} s, crashes {self.crashed_at}")
+            raise
         finally:
             asyncio.set_event_loop(None)
+
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+        exc = told.get("exception")
+        if not isinstance(exc, (faults.Crash, asyncio.CancelledError)):
+            self.problems.append(f"{told.get('message')}: {exc!r}")
 
     # --- weather
 
     def chance(self, share: float) -> bool:
         """Draw."""
-        return self.random.random() < share
+        return share > 0 and self.random.random() < share
 
     async def delay(self) -> None:
         """Wait as long as a message travels."""
         await asyncio.sleep(self.random.uniform(*self.weather.delay_s))
 
     def reaches(self, one: str, other: str) -> bool:
-        """Tell whether the line between two places is whole."""
-        return frozenset((one, other)) not in self.cuts
+        """Tell whether a message from one place reaches the other."""
+        return frozenset((one, other)) not in self.cuts and (one, other) not in self.one_way
 
     def cut(self, one: str, other: str) -> None:
         """Pull the cable."""
@@ -228,18 +301,29 @@ class World:
         """Put one cable back, or all."""
         if one is None or other is None:
             self.cuts.clear()
+            self.one_way.clear()
         else:
             self.cuts.discard(frozenset((one, other)))
 
-    def later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something once more, after a while: a late copy of a message."""
+    def calm(self) -> None:
+        """End all faults: good weather, whole cables, no more crashes."""
+        self.weather = Weather()
+        self.crash_share = 0.0
+        self.traps.clear()
+        self.heal()
+
+    def later(self, work: Any, after_s: float | None = None) -> None:
+        """Do something after a while: a late copy of a message, say."""
+        span_s = self.random.uniform(*self.weather.late_s) if after_s is None else after_s
 
         async def delayed() -> None:
-            await asyncio.sleep(self.random.uniform(0.01, 60.0))
+            await asyncio.sleep(span_s)
             with contextlib.suppress(TongbanError):
-                await work
+                await work()
 
-        task = self.loop.create_task(delayed())
+        context = contextvars.copy_context()
+        context.run(_here.set, "")
+        task = self.loop.create_task(delayed(), context=context)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
@@ -248,43 +332,72 @@ class World:
     def _point(self, label: str) -> None:
         self.points[label] = self.points.get(label, 0) + 1
         here = _here.get()
-        if here and self.chance(self.crash_share):
-            self.places[here].crashes += 1
-            raise faults.Crash(label)
+        if not here or not self._dies(label):
+            return
+        self.crashed_at[label] = self.crashed_at.get(label, 0) + 1
+        place = self.places.get(here)
+        if place is not None:
+            self.kill(place.id, label)
+            self.later(lambda: self.start(place.id), self.random.uniform(*self.weather.down_s))
+        raise faults.Crash(label)
 
-    async def inside(self, place: str, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run work as a place's own; when it crashes, the place starts again from its disk."""
+    def _dies(self, label: str) -> bool:
+        left = self.traps.get(label)
+        if left is not None:
+            self.traps[label] = left - 1
+            if left <= 1:
+                del self.traps[label]
+                return True
+        return self.chance(self.crash_share)
+
+    async def at(self, place: str, work: Coroutine[Any, Any, T]) -> T:
+        """Run work as a place's own process would; LinkError when that dies meanwhile."""
         context = contextvars.copy_context()
         context.run(_here.set, place)
+        task = self.loop.create_task(work, context=context)
+        owner = self.places.get(place)
+        if owner is not None:
+            owner.tasks.add(task)
+            task.add_done_callback(owner.tasks.discard)
         try:
-            return await self.loop.create_task(work, context=context)
-        except faults.Crash as exc:
-            await self.restart(place)
-            raise LinkError(f"{place} crashed") from exc
+            return await task
+        except (faults.Crash, asyncio.CancelledError) as exc:
+            asked = asyncio.current_task()
+            if isinstance(exc, asyncio.CancelledError) and asked is not None and asked.cancelling():
+                raise
+            raise LinkError(f"{place} died") from exc
 
-    async def restart(self, name: str) -> None:
-        """Kill a place and start it again."""
+    def kill(self, name: str, label: str = "killed") -> None:
+        """Switch a machine off: no more of its code runs."""
         place = self.places[name]
-        await self.stop(name)
-        await self.start(place)
+        if not place.up:
+            return
+        place.up = False
+        place.store.dead = True
+        place.crashes.append(label)
+        self.loop.call_soon(self._bury, place.store, list(place.tasks))
+
+    def _bury(self, store: Disk, tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        self.loop.create_task(store.close())
 
     async def stop(self, name: str) -> None:
-        """Kill a place."""
-        place = self.places[name]
-        place.up = False
-        if place.task is not None:
-            place.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, faults.Crash):
-                await place.task
-            place.task = None
-        await place.node.close()
+        """Switch a machine off and wait until it lies still."""
+        self.kill(name)
+        await asyncio.sleep(0.01)
 
-    async def start(self, place: Place) -> None:
-        """Start a place from its disk."""
-        store = InlineDatabase(place.folder / "tongban.sqlite3")
-        place.node = await setup.node_of(store, place.key, place.clock, place.entropy)
-        self._wire(place)
+    async def start(self, name: str) -> None:
+        """Start a machine from its disk."""
+        place = self.places[name]
+        if place.up:
+            return
+        await asyncio.sleep(0.01)  # whatever was running is buried by now
+        place.store = Disk(place.file)
+        place.node = await setup.node_of(place.store, place.key, place.clock, place.entropy)
+        place.tasks = set()
         place.up = True
+        self._wire(place)
         self._follow(place)
 
     def _wire(self, place: Place) -> None:
@@ -297,17 +410,35 @@ class World:
     def _follow(self, place: Place) -> None:
         if place.uplink is None:
             return
-
-        async def live() -> None:
-            try:
-                await place.uplink.run()  # type: ignore[union-attr]
-            except* faults.Crash:
-                place.task = None
-                self.later(self.restart(place.id))
-
         context = contextvars.copy_context()
         context.run(_here.set, place.id)
-        place.task = self.loop.create_task(live(), context=context)
+        task = self.loop.create_task(self._live(place, place.uplink), context=context)
+        place.tasks.add(task)
+
+    async def _live(self, place: Place, uplink: Uplink) -> None:
+        try:
+            await uplink.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - the uplink never ends by itself: whatever this is, it is a finding
+            if place.up:
+                self.problems.append(f"{place.id}: the uplink ended: {exc!r} {_leaves(exc)}")
+
+    # --- backups
+
+    def back_up(self, name: str, label: str = "backup") -> None:
+        """Copy a stopped machine's disk."""
+        place = self.places[name]
+        if place.up:
+            raise AssertionError("stop it first: its file is not whole")
+        _copy(place.file, place.folder / label)
+
+    def restore(self, name: str, label: str = "backup") -> None:
+        """Put an old copy back under a stopped machine."""
+        place = self.places[name]
+        if place.up:
+            raise AssertionError("stop it first")
+        _copy(place.folder / label, place.file)
 
     # --- founding
 
@@ -320,38 +451,52 @@ class World:
     async def found(self, name: str, title: str) -> Place:
         """Begin the network."""
         folder, entropy, key, certificate, clock = self._machine(name)
-        store = InlineDatabase(folder / "tongban.sqlite3")
+        store = Disk(folder / "tongban.sqlite3")
         recovery = [keys.SigningKey(entropy.bytes(32)).public]
         await setup.found(store, name, title, key, keys.SealingKey(entropy.bytes(32)).public, recovery, clock, entropy)
-        return await self._settle(name, folder, key, clock, entropy, certificate, store, None)
+        return await self._settle(name, None, store, (folder, entropy, key, certificate, clock))
 
     async def enrol(self, name: str, title: str, parent: str) -> Place:
-        """Invite a place at its parent and join it."""
-        hub = self.places[parent]
-        invited = await invite(hub.node, name, title, parent=None, expires_h=168, addresses=(f"{parent}:1",))
-        folder, entropy, key, certificate, clock = self._machine(name)
+        """Invite a place at its parent and join it; whatever crashes on the way is done again."""
+        machine = self._machine(name)
+        folder, entropy, key, _, clock = machine
         seal = keys.SealingKey(entropy.bytes(32)).public
-        code = joincode.parse_code(invited.code)
-        joined = await join(code, key, seal, _Link(self, name), entropy)
-        store = InlineDatabase(folder / "tongban.sqlite3")
-        await setup.begin(store, name, joined.network, key, joined.chain, clock, entropy)
-        place = await self._settle(name, folder, key, clock, entropy, certificate, store, parent)
+        code = await self.again(lambda: self.at(parent, self._invite(parent, name, title)))
+        joined = await self.again(lambda: self.at(name, join(code, key, seal, _Link(self, name), entropy)))
+
+        async def begin() -> Disk:
+            for leftover in folder.glob("tongban.sqlite3*"):
+                leftover.unlink()
+            store = Disk(folder / "tongban.sqlite3")
+            try:
+                await setup.begin(store, name, joined.network, key, joined.chain, clock, entropy)
+            except BaseException:
+                await store.close()
+                raise
+            return store
+
+        store = await self.again(lambda: self.at(name, begin()))
+        place = await self._settle(name, parent, store, machine)
         self._follow(place)
         return place
 
-    async def _settle(  # noqa: PLR0913, PLR0917
-        self,
-        name: str,
-        folder: Path,
-        key: keys.SigningKey,
-        clock: VirtualClock,
-        entropy: SeededEntropy,
-        certificate: bytes,
-        store: InlineDatabase,
-        parent: str | None,
-    ) -> Place:
+    async def _invite(self, parent: str, name: str, title: str) -> joincode.JoinCode:
+        node = self.places[parent].node
+        invited = await invite(node, name, title, parent=None, expires_h=168, addresses=(f"{parent}:1",))
+        return joincode.parse_code(invited.code)
+
+    async def again(self, work: Any) -> Any:
+        """Do something until it is answered."""
+        while True:
+            try:
+                return await work()
+            except (LinkError, StoreError):
+                await asyncio.sleep(5.0)
+
+    async def _settle(self, name: str, parent: str | None, store: Disk, machine: Any) -> Place:
+        folder, entropy, key, certificate, clock = machine
         node = await setup.node_of(store, key, clock, entropy)
-        place = Place(name, folder, key, clock, entropy, certificate, node, Hub(node, certificate), parent)
+        place = Place(name, folder, key, clock, entropy, certificate, parent, store, node, Hub(node, certificate))
         self._wire(place)
         self.places[name] = place
         return place
@@ -361,8 +506,7 @@ class World:
         for task in list(self.background):
             task.cancel()
         for name in list(self.places):
-            if self.places[name].up:
-                await self.stop(name)
+            await self.stop(name)
 
     def __iter__(self) -> Iterator[Place]:
         """Return all places."""
@@ -370,33 +514,50 @@ class World:
 
     # --- convergence
 
-    async def settle(self, rounds: int = 200, step_s: float = 5.0) -> None:
-        """Let time pass until every log is held by every ancestor; fails when that takes too long."""
-        for _ in range(rounds):
+    async def settle(self, rounds: int = 200, step_s: float = 5.0) -> int:
+        """Let time pass until all that was written is everywhere it belongs; fails when that takes too long."""
+        for count in range(rounds):
             await asyncio.sleep(step_s)
-            if all([not await self._behind(place) for place in self]):
-                return
-        raise AssertionError(f"seed {self.seed}: the network does not converge")
+            behind = [place.id for place in self if await self._behind(place)]
+            if not behind:
+                return count
+        raise AssertionError(f"seed {self.seed}: the network does not converge; behind: {behind}; {self.problems[:5]}")
 
     async def _behind(self, place: Place) -> bool:
+        """Tell whether a place's log is not held everywhere above it, or news for it are not pulled."""
         if not place.up:
             return True
-        own = await place.node.read(lambda conn: place.node.ledger.own_row(conn).size)
+        own = place.node.ledger.identity.log
+        size = await place.node.read(lambda conn: place.node.ledger.own_row(conn).size)
         for ancestor in place.node.rules.now.ancestors(place.id):
             hub = self.places[ancestor]
-            if not hub.up or await hub.node.read(lambda conn: _size(conn, place)) != own:
+            if not hub.up or await hub.node.read(lambda conn: _size(conn, own)) != size:
                 return True
-        if place.parent is None or place.uplink is None:
+        if place.uplink is None or place.parent is None:
             return False
-        parent = self.places[place.parent].node
-        mine = await place.uplink.cursors()
-        from hub import serving  # noqa: PLC0415
-
-        return await parent.store.own(lambda conn: serving.has_news(parent.ledger, conn, place.id, mine))
+        parent = self.places[place.parent]
+        cursors = await place.uplink.cursors()
+        return await parent.hub.has_news_for(place.id, cursors)
 
 
-def _size(conn: Any, place: Place) -> int:
-    from node.store import logs  # noqa: PLC0415
-
-    row = logs.find_log(conn, place.node.ledger.identity.log)
+def _size(conn: Connection, log: Any) -> int:
+    row = logs.find_log(conn, log)
     return row.size if row else 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a store whose process is dead, with what its WAL still holds."""
+    for ending in ("", "-wal", "-shm"):
+        old, new = source.with_name(source.name + ending), target.with_name(target.name + ending)
+        new.unlink(missing_ok=True)
+        if old.exists():
+            shutil.copy(old, new)
+
+
+def _leaves(exc: BaseException) -> str:
+    if isinstance(exc, BaseExceptionGroup):
+        return " ".join(_leaves(one) for one in exc.exceptions)
+    frame = exc.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"[{exc!r} at {frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}]" if frame else f"[{exc!r}]"

@@ -1,0 +1,62 @@
+"""The demo's story in a world of ten machines: faults of every kind, then rest; and the oracle's judgement from outside.
+
+A failure names its seed. More seeds: `TONGBAN_SEEDS=200 pytest tests/test_world.py` (or `100:200` for a range).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import story
+from tests.story import Oracle
+from tests.world import Weather, World
+
+SEEDS = 10
+
+
+def seeds() -> list[int]:
+    """Return the seeds to run: ten, or as the environment says."""
+    first, _, last = os.environ.get("TONGBAN_SEEDS", str(SEEDS)).rpartition(":")
+    return list(range(int(first or 0), int(last)))
+
+
+async def troubled(world: World, oracle: Oracle) -> None:
+    """Let the clerks work through loss, repetition, reordering, cuts and crashes; then calm, and come to rest."""
+    await story.build(world)
+    draw = world.random
+    world.weather = Weather(
+        draw.choice([0.0, 0.1, 0.3]), draw.choice([0.0, 0.2]), draw.choice([0.0, 0.3]), draw.choice([0.0, 0.5]), (0.001, draw.choice([0.05, 4.0]))
+    )
+    world.traps = {label: draw.randint(1, 12) for label in sorted(story.reachable_labels())}
+    world.crash_share = draw.choice([0.0, 0.0005])
+    work = [
+        *(asyncio.create_task(story.cross(world, oracle, village, f"c{n}")) for n, village in enumerate((story.V1, story.V3))),
+        *(asyncio.create_task(story.spot(world, oracle, village, f"s{n}")) for n, village in enumerate((story.V1, story.V2, story.V3))),
+    ]
+    for _ in range(8):
+        await asyncio.sleep(draw.uniform(20.0, 200.0))
+        world.heal()
+        for name, parent in story.TREE:
+            if world.chance(0.2):
+                world.cut(name, parent)
+            elif world.chance(0.1):
+                world.one_way.add((parent, name))
+    world.calm()
+    await asyncio.wait_for(asyncio.gather(*work), 3_600)
+    for place in world:
+        await world.start(place.id)
+    await world.settle(rounds=120)
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_the_network_recovers_from_everything(tmp_path: Path, seed: int) -> None:
+    """After any mixture of faults nothing saved is lost, and all machines agree."""
+    oracle = Oracle()
+    with World(seed, tmp_path) as world:
+        world.run(troubled(world, oracle))
+        world.run(story.judge(world, oracle))
+        world.run(story.check_stories(world, oracle))
