@@ -97,7 +97,8 @@ def rows_of(entries: Sequence[Entry], leaves: Sequence[bytes], start: int, ids: 
 
 def take_all(conn: sqlite3.Connection, sets: Sequence[Packed], public: Ed25519PublicKey) -> float:
     """Run the loop; returns seconds."""
-    unzip, unpack, ids = zstandard.ZstdDecompressor(), msgspec.msgpack.Decoder(list[Entry]), {}
+    unzip, unpack = zstandard.ZstdDecompressor(), msgspec.msgpack.Decoder(list[Entry])
+    ids: dict[bytes, int] = {}
     start, began = 0, time.perf_counter()
     for data, signature in sets:
         entries = unpack.decode(unzip.decompress(data))

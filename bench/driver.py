@@ -47,13 +47,13 @@ class Place:
         if self.module == "bench.place":
             self.ask("clock", offset_ms=self.clock_ms)
 
-    def tell(self, do: str, **told: Any) -> None:
+    def tell(self, do: str, **told: object) -> None:
         """Ask for something without waiting."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **told}) + "\n")
         self._process.stdin.flush()
 
-    def answer(self) -> Any:
+    def answer(self) -> Any:  # noqa: ANN401 - whatever the method of the place returns
         """Wait for the answer to the oldest question; raises Failed."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -64,7 +64,7 @@ class Place:
             raise Failed(answer["failed"])
         return answer["done"]
 
-    def ask(self, do: str, **told: Any) -> Any:
+    def ask(self, do: str, **told: object) -> Any:  # noqa: ANN401 - the same
         """Ask and wait."""
         self.tell(do, **told)
         return self.answer()

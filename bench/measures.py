@@ -6,9 +6,11 @@ interleaved and medians taken. Spans are in ms, rates in changes a second.
 
 from __future__ import annotations
 
+import queue
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import bare, race, workload
-from bench.driver import Network, Place
+from bench.counter import at_ms
+from bench.driver import Network, Place, offset_after
 from bench.workload import Change
 
 CITY: Final = "650100000000"
@@ -26,6 +29,7 @@ TOWNSHIP: Final = "650102002000"
 VILLAGE: Final = "650102002002"
 BUSY_VILLAGE: Final = "650102002003"
 SET: Final = 500
+SAVE_EVERY_S: Final = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ def visible(size: Size) -> list[Row]:
         village = made.enrol(VILLAGE, town, _officers(singles))
         busy = made.enrol(BUSY_VILLAGE, town, _officers(many))
         busy.ask("write", path=str(_saved(made, "many.jsonl", many)))
-        made.set_clocks(race.offset_after(race.at_ms(many[-1])))
+        made.set_clocks(offset_after(at_ms(many[-1])))
         for place in (district, town, village):
             place.ask("follow")
         time.sleep(1.0)
@@ -188,18 +192,35 @@ def _seen(village: Place, hubs: Sequence[Place], change: Change) -> list[float]:
     return [(hub.reader.wait_for(saved["key"], saved["steps"]) - saved["began_s"]) * 1000 for hub in hubs]
 
 
-def _while_busy(  # noqa: PLR0913, PLR0917 - the places of one story
+def _while_busy(  # noqa: PLR0917 - the places of one story
     village: Place, busy: Place, town: Place, city: Place, todo: Iterator[Change], backlog_size: int
 ) -> list[list[float]]:
+    """Save every few ms while another station's backlog climbs to the city; each hub is asked by a thread of its own."""
     wanted = city.ask("counts")["entries"] + backlog_size
-    spans: list[list[float]] = []
+    queues: list[queue.SimpleQueue[dict[str, Any] | None]] = [queue.SimpleQueue(), queue.SimpleQueue()]
+    spans: list[list[float]] = [[], []]
+
+    def look(number: int, hub: Place) -> None:
+        while (saved := queues[number].get()) is not None:
+            spans[number].append((hub.reader.wait_for(saved["key"], saved["steps"]) - saved["began_s"]) * 1000)
+
+    lookers = [threading.Thread(target=look, args=pair) for pair in enumerate((town, city))]
+    for looker in lookers:
+        looker.start()
     busy.tell("sync")
-    while (change := next(todo, None)) is not None:
-        spans.append(_seen(village, (town, city), change))
-        if len(spans) % 5 == 0 and city.ask("counts")["entries"] >= wanted:
+    for count, change in enumerate(todo):
+        saved = village.ask("save", change=change)
+        for one in queues:
+            one.put(saved)
+        time.sleep(SAVE_EVERY_S)
+        if count % 20 == 19 and city.ask("counts")["entries"] >= wanted:
             break
+    for one in queues:
+        one.put(None)
+    for looker in lookers:
+        looker.join()
     busy.answer()
-    return spans
+    return [list(pair) for pair in zip(*spans, strict=True)]
 
 
 def _visible_rows(idle: list[list[float]], loaded: list[list[float]]) -> list[Row]:
@@ -237,7 +258,7 @@ def saving(size: Size) -> list[Row]:
         city.ask("officers", names=_officers(given))
         city.ask("write", path=str(_saved(made, "given.jsonl", given)))
         city.ask("offer_all", to=VILLAGE)
-        made.set_clocks(race.offset_after(race.at_ms(given[-1])))
+        made.set_clocks(offset_after(at_ms(given[-1])))
         path = str(_saved(made, "singles.jsonl", singles))
         saves, bares = [], []
         for turn in range(5):

@@ -91,7 +91,7 @@ class Station:
     uplink: Uplink
 
 
-def _in_memory(_: str, readonly: bool) -> Connection:  # noqa: FBT001 - a connector is called by position
+def _in_memory(_: str, readonly: bool) -> Connection:
     del readonly
     conn = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     conn.execute("PRAGMA foreign_keys = ON")

@@ -77,7 +77,7 @@ def _case(draw: random.Random, number: int, station: str) -> Iterator[tuple[dt.d
 
 
 def _name(draw: random.Random) -> str:
-    if draw.random() < 0.55:  # noqa: PLR2004 - as in the region
+    if draw.random() < 0.55:
         return f"{draw.choice(FIRST)}·{draw.choice(FATHER)}"
     return draw.choice(FAMILY) + "".join(draw.choice(GIVEN) for _ in range(draw.choice((1, 2, 2))))
 
