@@ -58,7 +58,7 @@ class Genesis(msgspec.Struct, frozen=True):
     key: Hash32
     seal_key: Hash32
     recovery: Annotated[tuple[Hash32, ...], Meta(max_length=limits.RECOVERY_KEYS_MAX)]
-    threshold: int
+    threshold: Annotated[int, Meta(ge=1, le=limits.RECOVERY_KEYS_MAX)]
 
 
 class Invite(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Enrol(msgspec.Struct, frozen=True):
     invite: Bytes16
     key: Hash32
     seal_key: Hash32
-    suite: int
+    suite: Annotated[int, Meta(ge=1, le=255)]
     challenge: Hash32
     certificate: Hash32
     proof: Signature64

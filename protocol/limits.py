@@ -25,7 +25,6 @@ SET_ENTRIES_MAX: Final = 1_024  # of one checkpoint's run: paths stay within 10 
 SET_ENTRIES: Final = 500  # what we seal at once
 LOG_SIZE_MAX: Final = 1 << 48
 PROOF_HASHES_MAX: Final = 64
-RANGE_HASHES_MAX: Final = 64
 SETS_PER_PUSH_MAX: Final = 4_096
 
 # --- topology

@@ -224,7 +224,7 @@ class Net:
         self.waiting.append(stated.fact)
         return stated.fact
 
-    def invite(self, node: str, parent: str, *, author: str = "", **changes: Any) -> Stated:
+    def invite(self, node: str, parent: str, /, *, author: str = "", **changes: Any) -> Stated:
         """State an invitation; the seed of its code is that of "code of NODE"."""
         author = author or parent
         fields = {
@@ -238,7 +238,7 @@ class Net:
         self.fact(author, "node.invite", {**fields, **changes})
         return self.logs[author].entries[-1]
 
-    def enrol(self, node: str, invite: Stated, *, author: str = "", code: str = "", **changes: Any) -> Stated:
+    def enrol(self, node: str, invite: Stated, /, *, author: str = "", code: str = "", **changes: Any) -> Stated:
         """State an enrolment for an invitation, signed by the seed of its code."""
         fields = self.enrol_fields(node, invite.link, code or f"code of {node}")
         author = author or invite.header.fields["parent"]
@@ -260,7 +260,7 @@ class Net:
             "proof": key_of(code).sign(keys.SignedKind.JOIN, self.root.network, message),
         }
 
-    def join(self, node: str, parent: str, **changes: Any) -> Log:
+    def join(self, node: str, parent: str, /, **changes: Any) -> Log:
         """Invite and enrol a node, and begin its log; nothing is numbered yet."""
         invite = self.invite(node, parent, **changes)
         self.enrolments[node] = (invite, self.enrol(node, invite))
@@ -290,7 +290,7 @@ class Net:
         self.register([fact])
         return self.rules.voids.get(fact.leaf, "")
 
-    def item(self, code: str, owner: str, *, author: str = "", **changes: Any) -> Fact:
+    def item(self, code: str, owner: str, /, *, author: str = "", **changes: Any) -> Fact:
         fields = {
             "code": code,
             "version": 1,
