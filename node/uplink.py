@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
 
 from node import continuity, faults
 from node import logs as lines
+from node.acceptance import accept_bundles, accept_set
 from node.ledger import Changes, Ledger, change_set
 from node.node import PROGRAM, Node
 from node.ports import Transport
 from node.projection import Batch
-from node.store import cases, logs
+from node.rulebook import take_register
+from node.store import cases, facts, logs
 from node.store.database import Connection
 from node.store.logs import LogRow
 from protocol import errors, keys, limits, messages
@@ -31,7 +33,6 @@ from protocol.errors import (
     Overloaded,
     PeerError,
     ProofInvalid,
-    SessionEnded,
     TongbanError,
     UnknownSigner,
 )
@@ -42,6 +43,7 @@ PUSH_BYTES: Final = limits.MESSAGE_BYTES_MAX - (64 << 10)
 CASES_CURSOR: Final = "cases"
 TEXTS_CURSOR: Final = "texts"
 CONTACT: Final = "contact"
+LOOK_S: Final = 30.0  # an ancestor that helps out is left after this, for the parent if it is back
 MENDED_MAX: Final = 50  # cases fetched whole in one round
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -93,6 +95,7 @@ class Uplink:
         self.settings = settings
         self.progress = Progress()
         self._session: _Session | None = None
+        self._met_at = 0.0
         self._dirty = asyncio.Event()
         self._dirty.set()
         self._last_error: TongbanError | None = None
@@ -144,8 +147,16 @@ class Uplink:
         while True:
             if await self._wait():
                 await self.pull_all()
-            if self._session is not None and self._session.hub != self.node.parent:
-                self._session = None  # an ancestor helped out: look for the parent again
+            if self._is_helped() and self.node.clock.monotonic_s() - self._met_at >= self._look_s():
+                raise LinkError("an ancestor helped out; the parent is looked for again")  # compared afresh
+
+    def _is_helped(self) -> bool:
+        """Tell whether the session is with an ancestor, because the parent was away."""
+        return self._session is not None and self._session.hub != self.node.parent
+
+    def _look_s(self) -> float:
+        """Return how long an ancestor helps out before the parent is looked for again."""
+        return min(LOOK_S, self.settings.retry_max_s)
 
     async def _pause(self, exc: TongbanError, failures: int) -> None:
         """Wait before trying again: the slot that the hub gave, else full jitter; a local write may wake us."""
@@ -159,7 +170,7 @@ class Uplink:
         waking = asyncio.ensure_future(self._dirty.wait())
         try:
             # a local write shortens a long pause, but never to a busy loop
-            await asyncio.wait({sleeping, waking} if failures < 3 else {sleeping}, return_when=asyncio.FIRST_COMPLETED)  # noqa: PLR2004
+            await asyncio.wait({sleeping, waking} if failures < 3 else {sleeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleeping.cancel()
             waking.cancel()
@@ -203,6 +214,7 @@ class Uplink:
     async def _meet(self) -> _Session:
         if self._session is None:
             self._session = await self._first_that_answers(await self.addresses())
+            self._met_at = self.node.clock.monotonic_s()
         return self._session
 
     async def addresses(self) -> list[tuple[str, str]]:
@@ -247,7 +259,7 @@ class Uplink:
         reply, _ = await self._call(session.address, name, ask, kind, session.token, timeout_s)
         return reply
 
-    async def _call(  # noqa: PLR0917
+    async def _call(
         self,
         address: str,
         name: str,
@@ -346,7 +358,7 @@ class Uplink:
             def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> None:
                 ledger = self.node.ledger
                 batch = Batch(conn, ledger.rules, ledger.judge)
-                accepted = [ledger.accept_set(conn, batch, change) for change in reply.sets]
+                accepted = [accept_set(ledger, conn, batch, change) for change in reply.sets]
                 ledger.finish(conn, batch, changes)
                 if any(one.fork_at >= 0 for one in accepted):
                     raise errors.ForkDetected(f"the parent holds another history of {head.log.node}")
@@ -473,7 +485,7 @@ class Uplink:
 
         def take(conn: Connection, changes: Changes) -> None:
             batch = Batch(conn, self.node.rules, self.node.ledger.judge)
-            self.node.ledger.accept_bundles(conn, batch, reply.bundles)
+            accept_bundles(self.node.ledger, conn, batch, reply.bundles)
             batch.finish()
             changes.rules = True
 
@@ -498,13 +510,15 @@ class Uplink:
 
     async def _wait(self) -> bool:
         span = self.settings.wait_s
+        if self._is_helped():
+            span = max(1, min(span, int(self._look_s())))
         ask = messages.Wait(await self.cursors(), span)
         reply = await self._ask("wait", ask, messages.WaitReply, timeout_s=span + self.settings.timeout_s)
         await self._keep_receipts(reply.receipts)
         return reply.news
 
 
-async def call(  # noqa: PLR0917
+async def call(
     transport: Transport,
     address: str,
     name: str,
@@ -524,7 +538,7 @@ async def call(  # noqa: PLR0917
     body = ask if isinstance(ask, bytes) else messages.encode(ask)
     token_text = token.hex() if token is not None else None
     response = await transport.request(address, messages.PATH + name, body, token=token_text, timeout_s=timeout_s)
-    if response.status == 200:  # noqa: PLR2004
+    if response.status == 200:
         return messages.decode(response.body, kind), response.certificate_hash
     raise refusal_of(response.body, response.status, response.retry_after_s)
 
@@ -557,7 +571,7 @@ def refusal_of(body: bytes, status: int, retry_after_s: float | None) -> Tongban
         return Overloaded(refusal.message[:300], retry_after_s=min(retry_after_s or 1.0, 3_600.0))
     if refusal.code == GapFound.code and refusal.held:
         return GapFound(refusal.message[:300], size_held=refusal.held[0].size, log=refusal.held[0].log)
-    if status >= 500:  # noqa: PLR2004
+    if status >= 500:
         return LinkError(f"the hub cannot now: {refusal.message[:300]}", hint=refusal.hint[:300])
     return _BY_CODE.get(refusal.code, PeerError)(refusal.message[:300], hint=refusal.hint[:300])
 
@@ -591,7 +605,9 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
     own = ledger.own_row(conn)
     rows = [own] + [row for row in logs.load_logs(conn) if row.id != own.id and _is_whole(row)]
     head = ledger.newest_seal(conn)
-    sets, sizes, room, entries = [], {}, PUSH_BYTES, 0
+    sets: list[ChangeSet] = []
+    sizes: dict[int, int] = {}
+    room, entries = PUSH_BYTES, 0
     for row in rows:
         size = acked.get(row.id, 0)
         if size >= row.size:
@@ -626,7 +642,7 @@ def keep_receipt(ledger: Ledger, conn: Connection, bundle: Bundle) -> dict[LogId
         ProofInvalid: no receipt, or of another history than ours.
     """
     batch = Batch(conn, ledger.rules, ledger.judge)
-    (sparse,) = ledger.accept_bundles(conn, batch, [bundle])
+    (sparse,) = accept_bundles(ledger, conn, batch, [bundle])
     batch.finish()
     header, body = sparse.entry.header, sparse.entry.body
     if header is None or header.type != "receipt" or body is None:
@@ -663,7 +679,7 @@ def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: message
     for news in reply.registers:
         _take_register(ledger, conn, changes, news)
     for leaf, body in reply.items:
-        _take_text(ledger, conn, leaf, body)
+        _take_text(conn, leaf, body)
     if reply.registers:
         refold_waiting(ledger, conn, changes)
     faults.point("uplink.page_rules")
@@ -678,33 +694,31 @@ def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: mes
         return
     batch = Batch(conn, ledger.rules, ledger.judge)
     for bundle in news.facts:
-        ledger.accept_bundles(conn, batch, [bundle])
-    (sparse,) = ledger.accept_bundles(conn, batch, [news.register])
+        accept_bundles(ledger, conn, batch, [bundle])
+    (sparse,) = accept_bundles(ledger, conn, batch, [news.register])
     batch.finish()
     header, body = sparse.entry.header, sparse.entry.body
     if header is None or header.type != "register" or header.node != ledger.rules.root or body is None:
         raise ProofInvalid("what should be a register is none")
     if header.body is None or hash_body(b"", header.body[0], body) != header.body[2]:
         raise ProofInvalid("the body of a register is not the one that was signed")
-    ledger.take_register(conn, sparse.id, read_register(sparse.entry.leaf, header, body))
+    take_register(conn, ledger.rules, sparse.id, read_register(sparse.entry.leaf, header, body))
     changes.rules = True
 
 
-def _take_text(ledger: Ledger, conn: Connection, leaf: bytes, body: bytes) -> None:
-    fact = ledger.find_fact(conn, leaf)
+def _take_text(conn: Connection, leaf: bytes, body: bytes) -> None:
+    fact = facts.find(conn, leaf)
     if fact is None or fact.header.body is None:
         return
     if hash_body(b"", fact.header.body[0], body) != fact.header.body[2]:
         raise ProofInvalid("the text of an item is not the one that its publisher signed")
-    conn.execute(
-        "UPDATE entries SET body = ? WHERE body IS NULL AND id = (SELECT entry FROM facts WHERE leaf = ?)", (body, leaf)
-    )
+    facts.save_text(conn, leaf, body)
 
 
 def take_bundles(ledger: Ledger, conn: Connection, changes: Changes, bundles: Sequence[Bundle]) -> None:
     """Apply entries of cases that came in bundles: fold, feed on, write."""
     batch = Batch(conn, ledger.rules, ledger.judge)
-    ledger.accept_bundles(conn, batch, bundles)
+    accept_bundles(ledger, conn, batch, bundles)
     ledger.finish(conn, batch, changes)
 
 
