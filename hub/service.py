@@ -33,6 +33,7 @@ from node.uplink import Settings, Uplink
 from protocol.register import Right
 
 DRAIN_S: Final = 8.0
+STOP: Final = "stop"  # over the local API: end as after a signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def uplink_settings(config: Config) -> Settings:
     )
 
 
-async def run(  # noqa: PLR0913
+async def run(
     folder: Folder, config: Config, clock: Clock, entropy: Entropy, ready: Callable[[Ready], None], stop: asyncio.Event
 ) -> None:
     """Run a node until `stop` is set.
@@ -74,6 +75,9 @@ async def run(  # noqa: PLR0913
             commands.attach(node, uplink)
 
             async def carry_out(command: Command) -> object:
+                if command.name == STOP:  # works on every system, and for who did not start this process
+                    stop.set()
+                    return {"stopping": True}
                 return await commands.carry_out(node, command)
 
             place = await stack.enter_async_context(
