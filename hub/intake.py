@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from node import faults
-from node.ledger import Accepted, Changes, Draft, Ledger, Placed
+from node.acceptance import Accepted, accept_set, note_head
+from node.ledger import Changes, Draft, Ledger, Placed
 from node.node import Node
 from node.projection import Batch
 from node.registrar import take_in
@@ -57,14 +58,14 @@ def take_push(
     """
     batch = Batch(conn, ledger.rules, ledger.judge)
     for signed in _heads_of(push, child):
-        ledger.note_head(conn, signed, received_at)
-    accepted = [ledger.accept_set(conn, batch, change) for change in push.sets]
+        note_head(ledger, conn, signed, received_at)
+    accepted = [accept_set(ledger, conn, batch, change) for change in push.sets]
     faults.point("intake.appended")
     ledger.finish(conn, batch, changes)
     stated = [draft for one in accepted for draft in _times(one, child, received_at)]
     stated += [draft for one in accepted for draft in _admissions(ledger, conn, one, received_at)]
     heads = {one.checkpoint.log: one for one in accepted if one.fork_at < 0}
-    of = [[list((log.node, log.incarnation)), one.checkpoint.size, one.checkpoint.root] for log, one in heads.items()]
+    of = [[[log.node, log.incarnation], one.checkpoint.size, one.checkpoint.root] for log, one in heads.items()]
     placed = ledger.append(conn, [*stated, Draft("receipt", received_at, {"at": received_at}, {"of": of})], changes)
     receipt = placed[-1]
     logs.save_receipts(
@@ -169,7 +170,8 @@ class Intake:
             await self._commit(self._next())
 
     def _next(self) -> list[_Waiting]:
-        taken, size = [], 0
+        taken: list[_Waiting] = []
+        size = 0
         while self._waiting and len(taken) < SHARED_MAX and (not taken or size + self._waiting[0].size <= SHARED_BYTES_MAX):
             size += self._waiting[0].size
             taken.append(self._waiting.popleft())
@@ -196,12 +198,13 @@ class Intake:
         outcomes: list[Taken | TongbanError] = []
         for one in group:
             received_at = self._received_at()
-            part = Changes()
+            part, unsaved = Changes(), self._node.ledger.unsaved()
             conn.execute("SAVEPOINT push")
             try:
                 outcomes.append(take_push(self._node.ledger, conn, part, one.child, one.push, received_at))
             except TongbanError as exc:
                 conn.execute("ROLLBACK TO push")
+                self._node.ledger.put_back(unsaved)
                 outcomes.append(exc)
             else:
                 changes.merge(part)

@@ -12,12 +12,12 @@ from typing import Final
 from hub.enrolment import chain_of
 from hub.feeds import WHOLE_CASE
 from node.ledger import Ledger, change_set
-from node.store import cases, logs
+from node.store import cases, facts, logs
 from node.store.database import Connection
 from protocol import catalogue, limits, messages
 from protocol.cases import decode_context
 from protocol.errors import LimitExceeded, NotPermitted
-from protocol.log import Bundle, BundleEntry, LogId, decode_checkpoint, decode_header
+from protocol.log import Bundle, BundleEntry, ChangeSet, LogId, decode_checkpoint, decode_header
 from protocol.register import View
 
 HEADS_PER_PAGE: Final = 2_000
@@ -192,7 +192,7 @@ def fetch(ledger: Ledger, conn: Connection, child: str, ask: messages.Fetch) -> 
     if ask.what == "chain":
         return messages.FetchReply(bundles=tuple(chain_of(ledger, conn, ask.node)))
     if ask.what == "item":
-        fact = ledger.find_fact(conn, ask.key)
+        fact = facts.find(conn, ask.key)
         return messages.FetchReply(body=fact.body if fact else None)
     raise NotPermitted(f"nothing of the kind {ask.what!r} can be fetched")
 
@@ -203,7 +203,8 @@ def _fetch_log(ledger: Ledger, conn: Connection, child: str, log: LogId, start: 
     row = logs.find_log(conn, log)
     if row is None:
         return messages.FetchReply()
-    sets, size = [], 0
+    sets: list[ChangeSet] = []
+    size = 0
     for signed in logs.leading_on(logs.checkpoints_from(conn, row.id, start), start):
         change = change_set(conn, row, signed, decode_checkpoint(signed.checkpoint))
         size += sum(400 if isinstance(one, bytes) else 60 + len(one.body or b"") for one in change.entries)
@@ -247,7 +248,8 @@ def upstream_receipts(
         (ledger.identity.node,),
     ).fetchall()
     view = ledger.rules.now
-    fresh, places = {}, {}
+    fresh: dict[tuple[int, str], int] = {}
+    places: dict[int, tuple[int, int, int]] = {}
     for log_id, hub, size, entry_id, entry_log, index, node in rows:
         if size > told.get((log_id, hub), 0) and below(view, child, node) and len(places) < RECEIPTS_MAX:
             fresh[log_id, hub] = size

@@ -1,7 +1,7 @@
-"""The node's logs: append what we state, accept what others signed, seal what was read back.
+"""The node's own log: append what we state, seal what was read back, show what is held as bundles and change sets.
 
-Every function with a connection is part of a unit of work (see `node.store.database`). Two ways in, one way on: own
-entries and received ones go through the same `Batch` into cases, search and feeds, in one transaction.
+Every function with a connection is part of a unit of work (see `node.store.database`). Own entries and received ones
+(`node.acceptance`) go through the same `Batch` into cases, search and feeds, in one transaction.
 
     placed = ledger.append(conn, [draft])            # own entries, unsigned yet
     signed = ledger.seal(conn)                       # after the commit: re-read, recompute the root, sign
@@ -9,18 +9,19 @@ entries and received ones go through the same `Batch` into cases, search and fee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from node import faults
 from node.projection import Batch, Touched
+from node.rulebook import load_rules, note_facts
 from node.store import logs
-from node.store.database import Connection, insert_rows
+from node.store.database import Connection
 from node.store.logs import LogRow
-from protocol import codec, keys, limits, merkle, register
+from protocol import keys, limits, merkle
 from protocol.authority import RulesJudge
-from protocol.errors import DecodeError, ForkDetected, GapFound, NotPermitted, ProofInvalid, StoreError, UnknownSigner
+from protocol.errors import StoreError
 from protocol.log import (
     FORMAT,
     SCHEME_PLAIN,
@@ -33,23 +34,16 @@ from protocol.log import (
     LogId,
     Rebuilt,
     Signed,
-    check_body,
     decode_body,
-    decode_checkpoint,
     decode_header,
     encode_body,
     encode_header,
     hash_body,
     hash_header,
-    rebuild,
-    references,
-    salt_of,
     shorten,
     sign_checkpoint,
-    verify_bundle,
-    verify_checkpoint,
 )
-from protocol.register import Fact, Register, Rules
+from protocol.register import Rules
 
 PEAK_BYTES: Final = 32
 
@@ -132,7 +126,7 @@ FeedHook = Callable[[Connection, Sequence[Touched], Changes], None]
 
 
 class Ledger:
-    """Own and received logs of one node. One owner: the store's writer."""
+    """One node's log, its rules, and what it shows of others'. One owner: the store's writer."""
 
     def __init__(self, identity: Identity, rules: Rules) -> None:
         self.identity = identity
@@ -181,7 +175,7 @@ class Ledger:
             for offset, (entry_id, one) in enumerate(zip(ids, rebuilt, strict=True))
             if one.header is not None
         ]
-        self.note_facts(conn, [(one.id, one.leaf, one.header) for one in placed])
+        note_facts(conn, self.rules, [(one.id, one.leaf, one.header) for one in placed])
         return placed
 
     def _state(self, conn: Connection, row: LogRow, draft: Draft) -> Rebuilt:
@@ -358,274 +352,10 @@ class Ledger:
         found += [_relayed(conn, checkpoint_id, members) for checkpoint_id, members in relayed.items()]
         return found if with_bodies else [_without_bodies(bundle) for bundle in found]
 
-    # --- received change sets: whole logs of our subtree, or our own tail coming back
-
-    def note_head(self, conn: Connection, signed: Signed, received_at: int) -> None:
-        """Take an author's signed head: what it commits to is as old as this moment, also if it arrives in many pieces.
-
-        Claims of entries below the head count back to when the author was last heard before; so a long backlog keeps
-        its times, and nothing can be slipped in behind a head that was shown.
-
-        Args:
-            received_at: this hub's clock, ms.
-        """
-        checkpoint = self._authentic(signed)
-        row = logs.find_log(conn, checkpoint.log) or logs.create_log(
-            conn, checkpoint.log, self.public_key(checkpoint), suite=checkpoint.suite
-        )
-        if checkpoint.size > row.committed:
-            head = codec.encode([signed.checkpoint, signed.signature])
-            logs.save_commitment(conn, row.id, checkpoint.size, row.receipted, head)
-        logs.save_heard(conn, row.id, received_at)
-
-    def _check_commitment(self, conn: Connection, row: LogRow, leaves: Sequence[bytes]) -> None:
-        """Check that a log passes through the head that its author showed before; raises ForkDetected."""
-        if not row.size < row.committed <= row.size + len(leaves):
-            return
-        root = row.range.append_many(leaves[: row.committed - row.size]).root()
-        shown, _ = codec.decode(logs.load_head(conn, row.id) or b"")  # type: ignore[misc]
-        if decode_checkpoint(shown).root != root:  # type: ignore[arg-type]
-            raise ForkDetected(f"{row.log.node} showed another head than the log that it sends")
-
-    def accept_set(self, conn: Connection, batch: Batch, change: ChangeSet) -> Accepted:
-        """Verify a change set and append what is new of it.
-
-        Raises:
-            UnknownSigner, SignatureInvalid, DecodeError, ProofInvalid: not authentic; nothing was changed.
-            GapFound: entries before it are missing here.
-        """
-        checkpoint = self._authentic(change.signed)
-        row = logs.find_log(conn, checkpoint.log) or logs.create_log(
-            conn, checkpoint.log, self.public_key(checkpoint), suite=checkpoint.suite
-        )
-        if checkpoint.start > row.size:
-            raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size, log=row.log)
-        known = batch.known(row, references(change.entries, checkpoint.start))
-        entries = rebuild(checkpoint, change.entries, known)
-        if len(entries) != checkpoint.size - checkpoint.start:
-            raise DecodeError("the change set does not hold as many entries as its checkpoint says")
-        leaves = [one.leaf for one in entries]
-        if merkle.root(leaves) != checkpoint.run:
-            raise ProofInvalid("the entries of the change set are not those that its author signed")
-        if differs := self._difference(conn, row, checkpoint, leaves):
-            return self._keep_branch(conn, row, checkpoint, change.signed, entries, differs)
-        if checkpoint.size <= row.size:
-            return Accepted(row, checkpoint, 0)
-        fresh = entries[row.size - checkpoint.start :]
-        compact = row.range.append_many([one.leaf for one in fresh])
-        if compact.root() != checkpoint.root:
-            raise ProofInvalid(f"the log of {checkpoint.node} does not lead on from what is held here")
-        self._check_commitment(conn, row, [one.leaf for one in fresh])
-        faults.point("ledger.verified")
-        ids = batch.add(row, row.size, fresh)
-        logs.save_log(conn, row.id, compact)
-        logs.save_checkpoint(conn, row.id, checkpoint, change.signed)
-        self.note_facts(conn, [(i, one.leaf, one.header) for i, one in zip(ids, fresh, strict=True) if one.header])
-        return Accepted(row, checkpoint, len(fresh), fresh)
-
-    def _authentic(self, signed: Signed) -> Checkpoint:
-        stated = decode_checkpoint(signed.checkpoint)
-        return verify_checkpoint(signed, self.public_key(stated), self.identity.network)
-
-    def public_key(self, checkpoint: Checkpoint) -> bytes:
-        """Return the key that must have signed; raises UnknownSigner."""
-        record = self.rules.record(checkpoint.node)
-        if record is None:
-            raise UnknownSigner(f"node {checkpoint.node} is not enrolled here", node=checkpoint.node)
-        return record.key
-
-    def _difference(self, conn: Connection, row: LogRow, checkpoint: Checkpoint, leaves: list[bytes]) -> int:
-        """Return 1 + the index from which a set differs from what is held, or 0."""
-        held_end = min(row.size, checkpoint.size)
-        if checkpoint.start >= held_end:
-            return 0
-        held = logs.leaves_between(conn, row.id, checkpoint.start, held_end)
-        for offset, (mine, theirs) in enumerate(zip(held, leaves, strict=False)):
-            if mine != theirs:
-                return checkpoint.start + offset + 1
-        return 0
-
-    def _keep_branch(  # noqa: PLR0913, PLR0917
-        self, conn: Connection, row: LogRow, checkpoint: Checkpoint, signed: Signed, entries: list[Rebuilt], differs: int
-    ) -> Accepted:
-        """Keep a second history of one log: both checkpoints as evidence, its entries as a log of their own."""
-        index = differs - 1
-        first = logs.checkpoint_covering(conn, row.id, index)
-        conn.execute(
-            "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-            (
-                row.id,
-                index,
-                codec.encode([first[2].checkpoint, first[2].signature]) if first else b"",
-                codec.encode([signed.checkpoint, signed.signature]),
-                row.receipted,
-            ),
-        )
-        branch = entries[index - checkpoint.start].leaf[:16]
-        rival = logs.find_log(conn, row.log, branch)
-        if rival is None:
-            compact = merkle.CompactRange(0, ()).append_many(logs.leaves_between(conn, row.id, 0, index))
-            rival = logs.create_log(conn, row.log, row.key, branch=branch, suite=row.suite, start=index, compact=compact)
-        fresh = entries[rival.size - checkpoint.start :] if rival.size < checkpoint.size else []
-        compact = rival.range.append_many([one.leaf for one in fresh])
-        if fresh and compact.root() != checkpoint.root:
-            raise ProofInvalid(f"a second history of {checkpoint.node} does not hold together")
-        batch = Batch(conn, self.rules, self.judge)
-        if fresh:
-            batch.add(rival, rival.size, fresh)
-            logs.save_log(conn, rival.id, compact)
-            logs.save_checkpoint(conn, rival.id, checkpoint, signed)
-            batch.finish()
-        return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=index)
-
-    # --- received bundles: entries of logs that we do not hold whole
-
-    def accept_bundles(self, conn: Connection, batch: Batch, bundles: Iterable[Bundle]) -> list[Sparse]:
-        """Verify bundles and keep their entries with their paths; what is held already only gains its body.
-
-        Raises:
-            UnknownSigner, SignatureInvalid, ProofInvalid, DecodeError: nothing of the unit is kept.
-        """
-        return [one for bundle in bundles for one in self._accept_bundle(conn, batch, bundle)]
-
-    def _accept_bundle(self, conn: Connection, batch: Batch, bundle: Bundle) -> list[Sparse]:
-        stated = decode_checkpoint(bundle.signed.checkpoint)
-        public = self.public_key(stated)
-        checkpoint = verify_bundle(bundle, public, self.identity.network)
-        row = logs.find_log(conn, checkpoint.log) or logs.create_log(conn, checkpoint.log, public, suite=checkpoint.suite)
-        known, fresh = self._split(conn, row, bundle)
-        if not fresh:
-            return known
-        checkpoint_id = logs.save_checkpoint(conn, row.id, checkpoint, bundle.signed)
-        rebuilt = [(entry.index, self._from_bundle(entry)) for entry in fresh]
-        ids = batch.add_places(row, rebuilt)
-        insert_rows(
-            conn,
-            "INSERT INTO paths (entry, checkpoint, path) VALUES",
-            [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)],
-        )
-        self.note_facts(conn, [(i, one.leaf, one.header) for i, (_, one) in zip(ids, rebuilt, strict=True) if one.header])
-        return known + [Sparse(i, row, index, one) for i, (index, one) in zip(ids, rebuilt, strict=True)]
-
-    def _split(self, conn: Connection, row: LogRow, bundle: Bundle) -> tuple[list[Sparse], list[BundleEntry]]:
-        known, fresh = [], []
-        for entry in bundle.entries:
-            held = logs.entry_at(conn, row.id, entry.index)
-            if held is None:
-                fresh.append(entry)
-                continue
-            if held.raw != entry.raw:
-                self._note_fork(conn, row, entry, bundle.signed)
-                continue
-            rebuilt = self._from_bundle(entry)
-            if held.body is None and entry.body is not None:
-                conn.execute("UPDATE entries SET body = ? WHERE id = ?", (entry.body, held.id))
-            known.append(Sparse(held.id, row, entry.index, rebuilt))
-        return known, fresh
-
-    def _note_fork(self, conn: Connection, row: LogRow, entry: BundleEntry, signed: Signed) -> None:
-        first = logs.checkpoint_covering(conn, row.id, entry.index)
-        conn.execute(
-            "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-            (
-                row.id,
-                entry.index,
-                codec.encode([first[2].checkpoint, first[2].signature]) if first else b"",
-                codec.encode([signed.checkpoint, signed.signature]),
-                row.receipted,
-            ),
-        )
-
-    def _from_bundle(self, entry: BundleEntry) -> Rebuilt:
-        leaf = hash_header(entry.raw)
-        try:
-            header = decode_header(entry.raw)
-        except DecodeError:
-            return Rebuilt(entry.raw, entry.body, leaf, None, None)
-        salt = salt_of(entry.body) if header.type == "open" and entry.body is not None else None
-        if entry.body is not None:
-            check_body(header, entry.body, salt if header.type == "open" else b"" if header.case is None else None)
-        return Rebuilt(entry.raw, entry.body, leaf, header, salt)
-
-    # --- rules
-
     def reload(self, conn: Connection) -> None:
         """Fold the rules again from the store, after a unit that failed."""
-        rules = Rules()
-        load_rules(conn, rules)
-        self.rules, self.judge = rules, RulesJudge(rules)
-
-    def note_facts(self, conn: Connection, entries: Sequence[tuple[int, bytes, Header]]) -> None:
-        """Remember rule entries: they wait for a register; an enrolment makes its key known at once."""
-        rows = [(entry_id, leaf) for entry_id, leaf, header in entries if header.type in register.RULE_TYPES]
-        if not rows:
-            return
-        insert_rows(conn, "INSERT INTO facts (entry, leaf) VALUES", list(rows), "ON CONFLICT DO NOTHING")
-        for _, leaf, header in entries:
-            if header.type == "node.enrol":
-                self._note_enrolment(conn, Fact(leaf, header))
-
-    def _note_enrolment(self, conn: Connection, enrolment: Fact) -> None:
-        invite = self.find_fact_by_link(conn, enrolment.header.fields.get("invite"))
-        if invite is None:
-            return  # the register will bring both
-        try:
-            self.rules.note_enrolment(invite, enrolment)
-        except (DecodeError, NotPermitted):
-            return  # kept, without effect; the register says why
-
-    def find_fact_by_link(self, conn: Connection, link: object) -> Fact | None:
-        """Return a rule entry by its link."""
-        if not isinstance(link, bytes):
-            return None
-        found = conn.execute(
-            "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf BETWEEN ? AND ?",
-            (link + b"\x00" * 16, link + b"\xff" * 16),
-        ).fetchone()
-        return Fact(found[0], decode_header(found[1]), found[2]) if found else None
-
-    def find_fact(self, conn: Connection, leaf: bytes) -> Fact | None:
-        """Return a rule entry by its leaf hash."""
-        found = conn.execute(
-            "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf = ?", (leaf,)
-        ).fetchone()
-        return Fact(found[0], decode_header(found[1]), found[2]) if found else None
-
-    def take_register(self, conn: Connection, entry_id: int, found: Register) -> None:
-        """Fold a register whose facts are all here, and remember that they are taken in.
-
-        Raises:
-            DecodeError: it does not follow the newest one held, or a fact is missing.
-        """
-        facts = [fact for leaf in found.facts if (fact := self.find_fact(conn, leaf)) is not None]
-        self.rules.take(found, facts)
-        conn.execute("INSERT INTO registers (number, entry) VALUES (?, ?)", (found.number, entry_id))
-        conn.executemany("UPDATE facts SET number = ? WHERE leaf = ?", [(found.number, leaf) for leaf in found.facts])
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of a change set.
-
-    row: the log as it was before. added: entries that were new.
-    fork_at: the index at which it differs from what is held; -1 normally.
-    """
-
-    row: LogRow
-    checkpoint: Checkpoint
-    added: int
-    entries: Sequence[Rebuilt] = ()
-    fork_at: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Sparse:
-    """An entry that came in a bundle. id: of the entries table."""
-
-    id: int
-    row: LogRow
-    index: int
-    entry: Rebuilt
+        self.rules = load_rules(conn)
+        self.judge = RulesJudge(self.rules)
 
 
 def bundle_of(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed, indexes: Sequence[int]) -> Bundle:
@@ -659,42 +389,6 @@ def change_set(conn: Connection, row: LogRow, signed: Signed, checkpoint: Checkp
     """Return a sealed run as it travels."""
     stored = logs.stored_run(conn, row.id, checkpoint.start, checkpoint.size)
     return ChangeSet(signed, shorten(row.log.node, row.suite, stored))
-
-
-def load_rules(conn: Connection, rules: Rules) -> None:
-    """Fold what the store holds: the genesis, every register in order, then enrolments not registered yet."""
-    for number, raw, body in conn.execute(
-        "SELECT r.number, e.raw, e.body FROM registers r JOIN entries e ON e.id = r.entry ORDER BY r.number"
-    ).fetchall():
-        header = decode_header(raw)
-        if number == 0:
-            rules.open(Fact(hash_header(raw), header))
-            continue
-        found = register.read_register(hash_header(raw), header, body)
-        facts = [_fact(conn, leaf) for leaf in found.facts]
-        rules.take(found, [fact for fact in facts if fact is not None])
-    for raw in conn.execute(
-        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL ORDER BY f.entry"
-    ).fetchall():
-        header = decode_header(raw[0])
-        if header.type == "node.enrol":
-            _load_enrolment(conn, rules, Fact(hash_header(raw[0]), header))
-
-
-def _load_enrolment(conn: Connection, rules: Rules, enrolment: Fact) -> None:
-    link = enrolment.header.fields.get("invite")
-    found = conn.execute(
-        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE substr(f.leaf, 1, 16) = ?", (link,)
-    ).fetchone()
-    if found is not None:
-        rules.note_enrolment(Fact(hash_header(found[0]), decode_header(found[0])), enrolment)
-
-
-def _fact(conn: Connection, leaf: bytes) -> Fact | None:
-    found = conn.execute(
-        "SELECT e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf = ?", (leaf,)
-    ).fetchone()
-    return Fact(leaf, decode_header(found[0]), found[1]) if found else None
 
 
 def read_body(entry: Entry) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from node.ledger import Changes, Identity, Ledger, load_rules
+from node.ledger import Changes, Identity, Ledger
 from node.ports import Clock, Entropy
+from node.rulebook import load_rules
 from node.store import logs
 from node.store.database import Connection, Store
 from protocol import keys
@@ -102,6 +103,4 @@ def open_ledger(conn: Connection, key: keys.SigningKey) -> Ledger:
     network = logs.get_meta(conn, "network")
     if node is None or incarnation is None or network is None:
         raise StoreError("no node lives in this folder", hint="Begin with `tongban init` or `tongban join`.")
-    rules = Rules()
-    load_rules(conn, rules)
-    return Ledger(Identity(node.decode(), incarnation, key, network), rules)
+    return Ledger(Identity(node.decode(), incarnation, key, network), load_rules(conn))

@@ -33,6 +33,7 @@ class Touched:
 
     row: CaseRow
     new: list[tuple[int, int, int, Rebuilt]] = field(default_factory=list)  # (entry id, log id, index, entry)
+    filled: list[Rebuilt] = field(default_factory=list)  # held before, whose bodies came now
     first: int = 0
     last: int = 0
     authors: set[str] = field(default_factory=set)
@@ -88,6 +89,25 @@ class Batch:
         logs.insert_entries(self._conn, stored)
         return list(range(first, self._next_entry))
 
+    def salts(self, keys: set[bytes]) -> dict[bytes, bytes]:
+        """Return the salts of cases, as far as they are known by now."""
+        self._load_cases(keys)
+        return {key: salt for key in keys if (salt := self.touched[key].row.salt) is not None}
+
+    def fill(self, held: EntryRow, log_id: int, entry: Rebuilt) -> None:
+        """Give an entry that is held already its body, if it has none; the caller has checked that it fits."""
+        key = case_key(entry)
+        if held.body is not None or entry.body is None:
+            return
+        logs.save_body(self._conn, held.id, entry.body)
+        if key is None or entry.header is None:
+            return
+        self._load_cases({key})
+        touched = self.touched[key]
+        touched.filled.append(entry)
+        if entry.header.type == "open" and touched.row.salt is None:
+            touched.row.open_log, touched.row.salt = log_id, entry.salt
+
     def _load_cases(self, keys: Iterable[bytes]) -> None:
         """Load the cases of a batch; a new one gets the next id, in the order of arrival, so that runs repeat exactly."""
         unknown = [key for key in keys if key not in self.touched]
@@ -123,8 +143,9 @@ class Batch:
         held = logs.entries_of_cases(self._conn, [touched.row.id for touched in slow])
         for touched in slow:
             self._fold(touched, held[touched.row.id])
-        cases.save(self._conn, [touched.row for touched in changed])
-        self._save_labels(changed)
+        filled = [touched for touched in self.touched.values() if touched.filled and not touched.new]
+        cases.save(self._conn, [touched.row for touched in (*changed, *filled)])
+        self._save_labels([*changed, *filled])
         return changed
 
     def _extend(self, touched: Touched) -> bool:
@@ -183,6 +204,8 @@ class Batch:
                     stated += _names(header, entry.body)
                 if "source" in header.fields and (source := _source(header)) is not None:
                     sources.append((source, entry_id))
+            for entry in touched.filled:
+                stated += _names(entry.header, entry.body) if entry.header is not None else []
             if not stated:
                 continue
             before = self._names_before(touched)
@@ -197,8 +220,9 @@ class Batch:
         """Return the names under which a case is found already."""
         if touched.row.entries == len(touched.new):
             return []
+        new = {entry.raw for _, _, _, entry in touched.new} | {entry.raw for entry in touched.filled}
         rows = logs.entries_of_cases(self._conn, [touched.row.id])[touched.row.id]
-        earlier = ((_readable(row.raw), row.body) for row in rows if row.id < touched.first)
+        earlier = ((_readable(row.raw), row.body) for row in rows if row.raw not in new)
         return [name for header, body in earlier if header is not None for name in _names(header, body)]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from node.ledger import Changes, Draft, Ledger
-from node.store import logs
+from node.rulebook import take_register
+from node.store import facts, logs
 from node.store.database import Connection
 from protocol import register
 from protocol.log import decode_header
@@ -25,18 +26,8 @@ def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int)
     """
     if ledger.identity.node != ledger.rules.root:
         return
-    while waiting := _unregistered(conn):
+    while waiting := facts.unregistered(conn, FACTS_PER_REGISTER):
         _write_register(ledger, conn, changes, claimed_at, waiting)
-
-
-def _unregistered(conn: Connection) -> list[tuple[bytes, int]]:
-    return list(
-        conn.execute(
-            "SELECT f.leaf, e.log FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL "
-            "ORDER BY f.entry LIMIT ?",
-            (FACTS_PER_REGISTER,),
-        )
-    )
 
 
 def _write_register(
@@ -50,7 +41,7 @@ def _write_register(
     fields = {"number": ledger.rules.number + 1, "before": ledger.rules.registers[-1].leaf}
     (placed,) = ledger.append(conn, [Draft("register", claimed_at, fields, body)], changes)
     stored = logs.entry_by_id(conn, placed.id)
-    ledger.take_register(
-        conn, placed.id, register.read_register(placed.leaf, decode_header(stored.raw), stored.body or b"")
+    take_register(
+        conn, ledger.rules, placed.id, register.read_register(placed.leaf, decode_header(stored.raw), stored.body or b"")
     )
     changes.rules = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from node.acceptance import accept_bundles
 from node.folder import Folder
 from node.ledger import Changes, Draft, Identity, Ledger
 from node.node import PROGRAM, Node, open_ledger
@@ -31,7 +32,7 @@ def new_recovery(entropy: Entropy) -> list[bytes]:
     return [entropy.bytes(keys.SEED_BYTES) for _ in range(RECOVERY_KEYS)]
 
 
-async def found(  # noqa: PLR0913 - what a genesis holds
+async def found(
     store: Store,
     node: str,
     name: str,
@@ -97,7 +98,7 @@ def _register_genesis(conn: Connection, entry_id: int, leaf: bytes) -> None:
     conn.execute("INSERT INTO registers (number, entry) VALUES (0, ?)", (entry_id,))
 
 
-async def begin(  # noqa: PLR0913 - what an enrolment holds
+async def begin(
     store: Store,
     node: str,
     network: bytes,
@@ -125,7 +126,7 @@ def _write_beginning(conn: Connection, identity: Identity, chain: Sequence[Bundl
     rules.open(genesis)
     ledger = _lay_down(conn, identity, rules)
     batch = Batch(conn, rules, ledger.judge)
-    sparse = ledger.accept_bundles(conn, batch, chain)
+    sparse = accept_bundles(ledger, conn, batch, chain)
     batch.finish()
     _register_genesis(conn, sparse[0].id, genesis.leaf)
     record = rules.record(identity.node)

@@ -324,6 +324,29 @@ def leading_on(checkpoints: Iterable[Signed], start: int) -> list[Signed]:
     return found
 
 
+def save_paths(conn: Connection, rows: list[tuple[int, int, bytes]]) -> None:
+    """Keep the paths of entries that came in bundles: (entry id, checkpoint id, hashes)."""
+    insert_rows(conn, "INSERT INTO paths (entry, checkpoint, path) VALUES", list(rows))
+
+
+def forget_paths(conn: Connection, entry_ids: Sequence[int]) -> None:
+    """Drop the paths of entries whose logs are held whole by now."""
+    conn.executemany("DELETE FROM paths WHERE entry = ?", [(entry_id,) for entry_id in entry_ids])
+
+
+def save_evidence(conn: Connection, log_id: int, index: int, first: bytes, second: bytes, seen_at: int) -> None:
+    """Keep two signed checkpoints that disagree."""
+    conn.execute(
+        "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+        (log_id, index, first, second, seen_at),
+    )
+
+
+def save_body(conn: Connection, entry_id: int, body: bytes) -> None:
+    """Keep the body of an entry that came without; the caller has checked it."""
+    conn.execute("UPDATE entries SET body = ? WHERE id = ? AND body IS NULL", (body, entry_id))
+
+
 # --- receipts and acknowledgements
 
 

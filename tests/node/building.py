@@ -14,11 +14,13 @@ from typing import Any
 
 from hub.enrolment import chain_of
 from node import operations, setup
+from node.acceptance import accept_bundles, accept_set
 from node.ledger import Changes, Draft, change_set
 from node.node import Node
 from node.office import Act
 from node.projection import Batch
 from node.registrar import take_in
+from node.rulebook import take_register
 from node.store import cases, logs
 from node.store.database import Connection, InlineDatabase
 from protocol import keys, register
@@ -168,7 +170,7 @@ def _change_sets(conn: Connection, giver: Node) -> list[ChangeSet]:
 def _take_sets(node: Node, conn: Connection, changes: Changes, sets: list[ChangeSet]) -> None:
     for one in sets:
         batch = Batch(conn, node.rules, node.ledger.judge)
-        node.ledger.accept_set(conn, batch, one)
+        accept_set(node.ledger, conn, batch, one)
         changes.cases += batch.finish()
 
 
@@ -181,7 +183,7 @@ def _take_bundles(node: Node, conn: Connection, bundles: list[Bundle]) -> None:
     own = [one for one in bundles if decode_checkpoint(one.signed.checkpoint).node == node.rules.root]
     for group in (own, [one for one in bundles if one not in own]):  # the root's first: they make the others' keys known
         batch = Batch(conn, node.rules, node.ledger.judge)
-        node.ledger.accept_bundles(conn, batch, group)
+        accept_bundles(node.ledger, conn, batch, group)
         batch.finish()
         take_registers(node, conn)
     waiting = cases.load_by_ids(conn, cases.waiting_ids(conn, 1_000))
@@ -195,7 +197,7 @@ def take_registers(node: Node, conn: Connection) -> None:
         for entry_id, raw, body in conn.execute("SELECT id, raw, body FROM entries WHERE case_id IS NULL ORDER BY id").fetchall():
             header = decode_header(raw)
             if header.type == "register" and header.fields["number"] == node.rules.number + 1:
-                node.ledger.take_register(conn, entry_id, register.read_register(hash_header(raw), header, body))
+                take_register(conn, node.rules, entry_id, register.read_register(hash_header(raw), header, body))
                 break
         else:
             return

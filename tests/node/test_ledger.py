@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from node import setup
+from node.acceptance import accept_set
 from node.ledger import Changes, Draft, change_set
 from node.node import Node
 from node.projection import Batch
@@ -82,7 +83,7 @@ async def give(node: Node, *sets: ChangeSet) -> list[int]:
 
     def unit(conn: Connection, changes: Changes) -> list[int]:
         batch = Batch(conn, node.rules, node.ledger.judge)
-        accepted = [node.ledger.accept_set(conn, batch, one) for one in sets]
+        accepted = [accept_set(node.ledger, conn, batch, one) for one in sets]
         changes.cases += batch.finish()
         return [one.added for one in accepted]
 

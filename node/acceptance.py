@@ -1,0 +1,281 @@
+"""Entries that others signed: verified, then kept beside our own, through the same `Batch`.
+
+Two ways in. A *change set* extends a log that is held whole: of our subtree, or our own tail coming back. A *bundle* brings
+some entries of another's log with their paths. What is not authentic is refused and changes nothing; what differs from what
+is held is kept as evidence; a body is kept only when it is the one that its header commits to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from node import faults
+from node.ledger import Ledger
+from node.projection import Batch
+from node.rulebook import note_facts
+from node.store import logs
+from node.store.database import Connection
+from node.store.logs import EntryRow, LogRow
+from protocol import codec, merkle
+from protocol.errors import DecodeError, ForkDetected, GapFound, ProofInvalid, UnknownSigner
+from protocol.log import (
+    Bundle,
+    BundleEntry,
+    ChangeSet,
+    Checkpoint,
+    Rebuilt,
+    Signed,
+    decode_checkpoint,
+    read_entry,
+    rebuild,
+    references,
+    verify_bundle,
+    verify_checkpoint,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a change set.
+
+    row: the log as it was before. added: entries that were new.
+    fork_at: the index at which it differs from what is held; -1 normally.
+    """
+
+    row: LogRow
+    checkpoint: Checkpoint
+    added: int
+    entries: Sequence[Rebuilt] = ()
+    fork_at: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """An entry that came in a bundle. id: of the entries table."""
+
+    id: int
+    row: LogRow
+    index: int
+    entry: Rebuilt
+
+
+def public_key(ledger: Ledger, checkpoint: Checkpoint) -> bytes:
+    """Return the key that must have signed; raises UnknownSigner."""
+    record = ledger.rules.record(checkpoint.node)
+    if record is None:
+        raise UnknownSigner(f"node {checkpoint.node} is not enrolled here", node=checkpoint.node)
+    return record.key
+
+
+def _authentic(ledger: Ledger, signed: Signed) -> Checkpoint:
+    stated = decode_checkpoint(signed.checkpoint)
+    return verify_checkpoint(signed, public_key(ledger, stated), ledger.identity.network)
+
+
+def _log_of(ledger: Ledger, conn: Connection, checkpoint: Checkpoint) -> LogRow:
+    found = logs.find_log(conn, checkpoint.log)
+    return found or logs.create_log(conn, checkpoint.log, public_key(ledger, checkpoint), suite=checkpoint.suite)
+
+
+# --- heads
+
+
+def note_head(ledger: Ledger, conn: Connection, signed: Signed, received_at: int) -> None:
+    """Take an author's signed head: what it commits to is as old as this moment, also if it arrives in many pieces.
+
+    Claims of entries below the head count back to when the author was last heard before; so a long backlog keeps its
+    times, and nothing can be slipped in behind a head that was shown.
+
+    Args:
+        received_at: this hub's clock, ms.
+    """
+    checkpoint = _authentic(ledger, signed)
+    row = _log_of(ledger, conn, checkpoint)
+    if checkpoint.size > row.committed:
+        head = codec.encode([signed.checkpoint, signed.signature])
+        logs.save_commitment(conn, row.id, checkpoint.size, row.receipted, head)
+    logs.save_heard(conn, row.id, received_at)
+
+
+def _check_commitment(conn: Connection, row: LogRow, leaves: Sequence[bytes]) -> None:
+    """Check that a log passes through the head that its author showed before; raises ForkDetected."""
+    if not row.size < row.committed <= row.size + len(leaves):
+        return
+    root = row.range.append_many(leaves[: row.committed - row.size]).root()
+    shown, _ = codec.decode(logs.load_head(conn, row.id) or b"")  # type: ignore[misc]
+    if decode_checkpoint(shown).root != root:  # type: ignore[arg-type]
+        raise ForkDetected(f"{row.log.node} showed another head than the log that it sends")
+
+
+# --- change sets
+
+
+def accept_set(ledger: Ledger, conn: Connection, batch: Batch, change: ChangeSet) -> Accepted:
+    """Verify a change set and append what is new of it.
+
+    Raises:
+        UnknownSigner, SignatureInvalid, DecodeError, ProofInvalid, ForkDetected: not authentic; nothing was changed.
+        GapFound: entries before it are missing here.
+    """
+    checkpoint = _authentic(ledger, change.signed)
+    row = _log_of(ledger, conn, checkpoint)
+    if checkpoint.start > row.size:
+        raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size, log=row.log)
+    entries = _rebuilt(batch, row, checkpoint, change)
+    differs = _first_difference(conn, row, checkpoint, entries)
+    if differs is not None:
+        return _keep_branch(ledger, conn, row, change.signed, entries, differs)
+    if checkpoint.size <= row.size:
+        return Accepted(row, checkpoint, 0)
+    fresh = entries[row.size - checkpoint.start :]
+    leaves = [one.leaf for one in fresh]
+    compact = row.range.append_many(leaves)
+    if compact.root() != checkpoint.root:
+        raise ProofInvalid(f"the log of {checkpoint.node} does not lead on from what is held here")
+    _check_commitment(conn, row, leaves)
+    faults.point("ledger.verified")
+    _append(ledger, conn, batch, row, fresh)
+    logs.save_log(conn, row.id, compact)
+    logs.save_checkpoint(conn, row.id, checkpoint, change.signed)
+    return Accepted(row, checkpoint, len(fresh), fresh)
+
+
+def _rebuilt(batch: Batch, row: LogRow, checkpoint: Checkpoint, change: ChangeSet) -> list[Rebuilt]:
+    """Give back a set's entries; they are those that the author signed, or it is refused."""
+    known = batch.known(row, references(change.entries, checkpoint.start))
+    entries = rebuild(checkpoint, change.entries, known)
+    if len(entries) != checkpoint.size - checkpoint.start:
+        raise DecodeError("the change set does not hold as many entries as its checkpoint says")
+    if merkle.root([one.leaf for one in entries]) != checkpoint.run:
+        raise ProofInvalid("the entries of the change set are not those that its author signed")
+    return entries
+
+
+def _append(ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, fresh: Sequence[Rebuilt]) -> None:
+    """Append the entries behind `row.size`; those that came in bundles before only lose their paths."""
+    held = {one.index: one for one in logs.entries_between(conn, row.id, row.size, row.size + len(fresh))}
+    places = [(index, one) for index, one in enumerate(fresh, row.size) if index not in held]
+    ids = batch.add_places(row, places)
+    note_facts(
+        conn,
+        ledger.rules,
+        [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None],
+    )
+    for index, entry in held.items():
+        if entry.raw != fresh[index - row.size].raw:
+            raise ForkDetected(f"the log of {row.log.node} differs from what came of it in bundles")
+        batch.fill(entry, row.id, fresh[index - row.size])
+    logs.forget_paths(conn, [entry.id for entry in held.values()])
+
+
+def _first_difference(conn: Connection, row: LogRow, checkpoint: Checkpoint, entries: Sequence[Rebuilt]) -> int | None:
+    """Return the index from which a set differs from what is held whole."""
+    end = min(row.size, checkpoint.size)
+    if checkpoint.start >= end:
+        return None
+    held = logs.leaves_between(conn, row.id, checkpoint.start, end)
+    for index, (mine, theirs) in enumerate(zip(held, entries, strict=False), checkpoint.start):
+        if mine != theirs.leaf:
+            return index
+    return None
+
+
+def _keep_branch(
+    ledger: Ledger, conn: Connection, row: LogRow, signed: Signed, entries: Sequence[Rebuilt], differs: int
+) -> Accepted:
+    """Keep a second history of one log: both checkpoints as evidence, its entries as a log of their own."""
+    checkpoint = decode_checkpoint(signed.checkpoint)
+    _keep_evidence(conn, row, differs, signed)
+    branch = entries[differs - checkpoint.start].leaf[:16]
+    rival = logs.find_log(conn, row.log, branch)
+    if rival is None:
+        shared = merkle.CompactRange().append_many(logs.leaves_between(conn, row.id, 0, differs))
+        rival = logs.create_log(conn, row.log, row.key, branch=branch, suite=row.suite, start=differs, compact=shared)
+    fresh = entries[rival.size - checkpoint.start :] if rival.size < checkpoint.size else []
+    if fresh:
+        compact = rival.range.append_many([one.leaf for one in fresh])
+        if compact.root() != checkpoint.root:
+            raise ProofInvalid(f"a second history of {checkpoint.node} does not hold together")
+        batch = Batch(conn, ledger.rules, ledger.judge)
+        batch.add(rival, rival.size, fresh)
+        logs.save_log(conn, rival.id, compact)
+        logs.save_checkpoint(conn, rival.id, checkpoint, signed)
+        batch.finish()
+    return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=differs)
+
+
+def _keep_evidence(conn: Connection, row: LogRow, index: int, second: Signed) -> None:
+    first = logs.checkpoint_covering(conn, row.id, index)
+    held = codec.encode([first[2].checkpoint, first[2].signature]) if first else b""
+    logs.save_evidence(conn, row.id, index, held, codec.encode([second.checkpoint, second.signature]), row.receipted)
+
+
+# --- bundles
+
+
+def accept_bundles(ledger: Ledger, conn: Connection, batch: Batch, bundles: Sequence[Bundle]) -> list[Sparse]:
+    """Verify bundles and keep their entries with their paths; what is held already may gain its body.
+
+    Raises:
+        UnknownSigner, SignatureInvalid, ProofInvalid, DecodeError: nothing of the unit is kept.
+    """
+    taken = [one for bundle in bundles for one in _accept_bundle(ledger, conn, batch, bundle)]
+    _fill_bodies(batch, taken, bundles)
+    return taken
+
+
+def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundle) -> list[Sparse]:
+    public = public_key(ledger, decode_checkpoint(bundle.signed.checkpoint))
+    checkpoint = verify_bundle(bundle, public, ledger.identity.network)
+    row = _log_of(ledger, conn, checkpoint)
+    known, fresh = _split(conn, row, bundle)
+    if not fresh:
+        return known
+    checkpoint_id = logs.save_checkpoint(conn, row.id, checkpoint, bundle.signed)
+    places = [(entry.index, _without_unproven_body(row, entry)) for entry in fresh]
+    ids = batch.add_places(row, places)
+    logs.save_paths(
+        conn, [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)]
+    )
+    note_facts(
+        conn,
+        ledger.rules,
+        [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None],
+    )
+    return known + [Sparse(i, row, index, one) for i, (index, one) in zip(ids, places, strict=True)]
+
+
+def _split(conn: Connection, row: LogRow, bundle: Bundle) -> tuple[list[Sparse], list[BundleEntry]]:
+    """Separate a bundle's entries into those held already and new ones; a different one is evidence."""
+    known, fresh = [], []
+    for entry in bundle.entries:
+        held = logs.entry_at(conn, row.id, entry.index)
+        if held is None:
+            fresh.append(entry)
+        elif held.raw != entry.raw:
+            _keep_evidence(conn, row, entry.index, bundle.signed)
+        else:
+            body = entry.body if held.body is None else held.body
+            known.append(Sparse(held.id, row, entry.index, read_entry(row.log.node, entry.raw, body)))
+    return known, fresh
+
+
+def _without_unproven_body(row: LogRow, entry: BundleEntry) -> Rebuilt:
+    """Read a bundle's entry; inside a case its body waits until the case's salt proves it (`_fill_bodies`)."""
+    one = read_entry(row.log.node, entry.raw, entry.body)
+    if one.header is not None and one.header.case is not None:
+        return Rebuilt(one.raw, None, one.leaf, one.header, None)
+    return one
+
+
+def _fill_bodies(batch: Batch, taken: Sequence[Sparse], bundles: Iterable[Bundle]) -> None:
+    """Add bodies whose cases' salts are known by now; a body that cannot be proven is left out, and fetched later."""
+    came = {entry.raw: entry.body for bundle in bundles for entry in bundle.entries if entry.body is not None}
+    wanted = [one for one in taken if one.entry.header is not None and one.entry.raw in came]
+    salts = batch.salts({key for one in wanted if (key := one.entry.header.case) is not None})  # type: ignore[union-attr]
+    for one in wanted:
+        read = read_entry(one.row.log.node, one.entry.raw, came[one.entry.raw], salts)
+        header = one.entry.header
+        if read.body is not None and (header is None or header.case is None or header.case in salts):
+            batch.fill(EntryRow(one.id, one.row.id, one.index, None, one.entry.raw, None), one.row.id, read)

@@ -1,0 +1,61 @@
+"""The rules in the store: what makes `protocol.register.Rules` from entries, at start and as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.store import facts
+from node.store.database import Connection
+from protocol.errors import DecodeError, NotPermitted
+from protocol.log import Header
+from protocol.register import RULE_TYPES, Fact, Register, Rules, read_register
+
+
+def note_facts(conn: Connection, rules: Rules, entries: Sequence[tuple[int, bytes, Header]]) -> None:
+    """Remember rule entries among new ones: they wait for a register; an enrolment makes its key known at once.
+
+    Args:
+        entries: (entry id, leaf hash, header).
+    """
+    stated = [one for one in entries if one[2].type in RULE_TYPES]
+    if not stated:
+        return
+    facts.save(conn, [(entry_id, leaf) for entry_id, leaf, _ in stated])
+    for _, leaf, header in stated:
+        if header.type == "node.enrol":
+            _note_enrolment(conn, rules, Fact(leaf, header))
+
+
+def _note_enrolment(conn: Connection, rules: Rules, enrolment: Fact) -> None:
+    invite = facts.find_by_link(conn, enrolment.header.fields.get("invite"))
+    if invite is None:
+        return  # the register will bring both
+    try:
+        rules.note_enrolment(invite, enrolment)
+    except (DecodeError, NotPermitted):
+        return  # kept, without effect; the register says why
+
+
+def take_register(conn: Connection, rules: Rules, entry_id: int, found: Register) -> None:
+    """Fold a register whose facts are all here, and remember that they are taken in.
+
+    Raises:
+        DecodeError: it does not follow the newest one held, or a fact is missing.
+    """
+    rules.take(found, [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None])
+    facts.save_register(conn, found.number, entry_id, found.facts)
+
+
+def load_rules(conn: Connection) -> Rules:
+    """Fold what the store holds: the genesis, every register in order, then enrolments not registered yet."""
+    rules = Rules()
+    for number, entry in facts.load_registers(conn):
+        if number == 0:
+            rules.open(entry)
+            continue
+        found = read_register(entry.leaf, entry.header, entry.body or b"")
+        rules.take(found, [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None])
+    for fact in facts.unregistered_facts(conn):
+        if fact.header.type == "node.enrol":
+            _note_enrolment(conn, rules, fact)
+    return rules

@@ -1,0 +1,71 @@
+"""Rule entries and registers in SQL: which facts are held, and which register took them in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.store.database import Connection, insert_rows
+from protocol.log import decode_header, hash_header
+from protocol.register import Fact
+
+_SELECT = "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry "
+
+
+def save(conn: Connection, rows: list[tuple[int, bytes]]) -> None:
+    """Remember rule entries: (entry id, leaf hash). A fact restated at another place is the same fact."""
+    insert_rows(conn, "INSERT INTO facts (entry, leaf) VALUES", list(rows), "ON CONFLICT DO NOTHING")
+
+
+def find(conn: Connection, leaf: bytes) -> Fact | None:
+    """Return a rule entry by its leaf hash."""
+    return _fact(conn.execute(_SELECT + "WHERE f.leaf = ?", (leaf,)).fetchone())
+
+
+def find_by_link(conn: Connection, link: object) -> Fact | None:
+    """Return a rule entry by its link, as a header names it; None for what is no link."""
+    if not isinstance(link, bytes):
+        return None
+    between = (link + b"\x00" * 16, link + b"\xff" * 16)
+    return _fact(conn.execute(_SELECT + "WHERE f.leaf BETWEEN ? AND ?", between).fetchone())
+
+
+def _fact(found: tuple[bytes, bytes, bytes | None] | None) -> Fact | None:
+    return Fact(found[0], decode_header(found[1]), found[2]) if found else None
+
+
+def unregistered(conn: Connection, limit: int) -> list[tuple[bytes, int]]:
+    """Return (leaf hash, log id) of facts that no register took in yet, in order of arrival."""
+    return list(
+        conn.execute(
+            "SELECT f.leaf, e.log FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL "
+            "ORDER BY f.entry LIMIT ?",
+            (limit,),
+        )
+    )
+
+
+def unregistered_facts(conn: Connection) -> list[Fact]:
+    """Return the facts that no register took in yet."""
+    rows = conn.execute(_SELECT + "WHERE f.number IS NULL ORDER BY f.entry").fetchall()
+    return [fact for row in rows if (fact := _fact(row)) is not None]
+
+
+def save_register(conn: Connection, number: int, entry_id: int, taken: Sequence[bytes]) -> None:
+    """Record a register and the facts that it takes in."""
+    conn.execute("INSERT INTO registers (number, entry) VALUES (?, ?)", (number, entry_id))
+    conn.executemany("UPDATE facts SET number = ? WHERE leaf = ?", [(number, leaf) for leaf in taken])
+
+
+def load_registers(conn: Connection) -> list[tuple[int, Fact]]:
+    """Return (number, entry) of all registers held, the genesis first."""
+    rows = conn.execute(
+        "SELECT r.number, e.raw, e.body FROM registers r JOIN entries e ON e.id = r.entry ORDER BY r.number"
+    ).fetchall()
+    return [(number, Fact(hash_header(raw), decode_header(raw), body)) for number, raw, body in rows]
+
+
+def save_text(conn: Connection, leaf: bytes, body: bytes) -> None:
+    """Keep a fact's body that came later; the caller has checked it."""
+    conn.execute(
+        "UPDATE entries SET body = ? WHERE body IS NULL AND id = (SELECT entry FROM facts WHERE leaf = ?)", (body, leaf)
+    )
