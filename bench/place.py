@@ -255,7 +255,8 @@ class Place:
             return ""
         await self.node.store.own(lambda _: self.profile.disable())
         text = io.StringIO()
-        pstats.Stats(self.profile, stream=text).sort_stats("tottime").print_stats(lines)
+        stats = pstats.Stats(self.profile, stream=text).sort_stats("tottime").print_stats(lines)
+        stats.print_callers("verify|sha256|decode_header|find_log|load_log")
         self.profile = cProfile.Profile()
         return text.getvalue()
 
