@@ -19,6 +19,7 @@ from node import logs as lines
 from node.acceptance import accept_bundles, accept_set
 from node.ledger import Changes, Ledger, change_set
 from node.node import PROGRAM, Node
+from node.office import officers
 from node.ports import Transport
 from node.projection import Batch
 from node.rulebook import take_register
@@ -42,7 +43,8 @@ from protocol.register import read_register
 PUSH_BYTES: Final = limits.MESSAGE_BYTES_MAX - (64 << 10)
 CASES_CURSOR: Final = "cases"
 TEXTS_CURSOR: Final = "texts"
-CONTACT: Final = "contact"
+CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
+CONTACT_S: Final = 30.0  # so often at most a contact without news is written down
 LOOK_S: Final = 30.0  # an ancestor that helps out is left after this, for the parent if it is back
 MENDED_MAX: Final = 50  # cases fetched whole in one round
 
@@ -100,6 +102,7 @@ class Uplink:
         self._dirty.set()
         self._last_error: TongbanError | None = None
         self._compared = False
+        self._contact_s = 0.0
         node.listeners.append(self._changed)
 
     def _changed(self, changes: Changes) -> None:
@@ -365,6 +368,7 @@ class Uplink:
                 for one in accepted:
                     logs.save_ack(conn, one.row.id, one.checkpoint.size)
                 ledger.forget_end()
+                officers.recount(conn, self.node.id)  # who may act here stands in our own log
 
             await self.node.write(take)
 
@@ -407,8 +411,13 @@ class Uplink:
             if receipted.get(row.log, 0) < size:
                 raise ProofInvalid(f"the parent's receipt does not name what was sent of {row.log.node}")
             logs.save_ack(conn, log_id, size)
-        logs.set_meta(conn, CONTACT, self.node.clock.wall_ms().to_bytes(8, "big"))
+        self._note_contact(conn)
         changes.receipts = True
+
+    def _note_contact(self, conn: Connection) -> None:
+        """Remember when the parent was last heard, for people."""
+        logs.set_meta(conn, CONTACT, str(self.node.clock.wall_ms()).encode())
+        self._contact_s = self.node.clock.monotonic_s()
 
     async def _go_back(self, exc: GapFound) -> None:
         """The parent holds less than we thought: go back to what it names."""
@@ -461,12 +470,16 @@ class Uplink:
     async def _pull_page(self) -> bool:
         ask = messages.Pull(await self.cursors())
         reply = await self._ask("pull", ask, messages.PullReply)
-        await self._with_chains(lambda: self.node.write(lambda conn, changes: take_page(self.node.ledger, conn, changes, reply)))
+        await self._with_chains(lambda: self.node.write(lambda conn, changes: self._take_page(conn, changes, reply)))
         self.progress.pulled += sum(len(bundle.entries) for news in reply.cases for bundle in news.bundles)
         await self._keep_receipts(reply.receipts)
         if reply.more and reply.cursors == ask.cursors:
             raise PeerError("the parent says more, and gives nothing", hint="Update the parent's program.")
         return reply.more
+
+    def _take_page(self, conn: Connection, changes: Changes, reply: messages.PullReply) -> None:
+        take_page(self.node.ledger, conn, changes, reply)
+        self._note_contact(conn)
 
     async def _with_chains(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Run a step; where an author is not known yet, fetch the chain of its key and try again."""
@@ -515,6 +528,8 @@ class Uplink:
         ask = messages.Wait(await self.cursors(), span)
         reply = await self._ask("wait", ask, messages.WaitReply, timeout_s=span + self.settings.timeout_s)
         await self._keep_receipts(reply.receipts)
+        if not reply.news and self.node.clock.monotonic_s() - self._contact_s > CONTACT_S:
+            await self.node.write(lambda conn, _: self._note_contact(conn))
         return reply.news
 
 

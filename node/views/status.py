@@ -87,7 +87,7 @@ def _child(node: Node, conn: Connection, child: str) -> Shown:
         "node": child,
         "name": record.name if record is not None else None,
         "log_size": held[-1].size if held else 0,
-        "lag_entries": None,  # what the child has and we do not: only the child knows
+        "lag_entries": sum(max(row.committed - row.size, 0) for row in held),  # as its last signed head says
         "lag_s": max(0, node.clock.wall_ms() - at[0]) // 1000 if at else None,
         "last_contact": time_text(at[0]) if at else None,
     }
