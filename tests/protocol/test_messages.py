@@ -32,7 +32,7 @@ def samples() -> list[Message]:
         messages.Session(L, 600, 1),
         messages.Hello(H, ID),
         messages.HelloReply(same=False, now=1, heads=(Head(ID, 3, H),), more=True, receipts=(bundle,)),
-        messages.Push((change,)),
+        messages.Push((change,), change.signed),
         messages.PushReply((Held(ID, 3),), bundle, (bundle,)),
         messages.Pull(cursors, 1000),
         messages.PullReply(

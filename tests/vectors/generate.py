@@ -1,0 +1,15 @@
+"""Writes all files of vectors: `python -m tests.vectors.generate`."""
+
+from __future__ import annotations
+
+from tests.vectors import generate_primitives, generate_protocol
+
+
+def main() -> None:
+    """Run every generator."""
+    generate_primitives.main()
+    generate_protocol.main()
+
+
+if __name__ == "__main__":
+    main()
