@@ -23,7 +23,11 @@ from protocol.register import View
 HEADS_PER_PAGE: Final = 2_000
 FEED_ROWS_PER_PULL: Final = 500
 OVERHEAD_BYTES: Final = 200  # of a bundle, about, beside its entries
+PATH_BYTES: Final = 10 * 34  # of an entry's path, at most
 RECEIPTS_MAX: Final = 64
+
+
+Place = tuple[int, int, int]  # (entry id, log id, index)
 
 
 def bundle_bytes(bundle: Bundle) -> int:
@@ -62,7 +66,7 @@ def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> me
     items, texts_to, room = _items(ledger, conn, child, ask.cursors.catalogue, number, room)
     more |= texts_to < number
     start = ask.cursors.cases if ask.cursors.incarnation == ledger.identity.incarnation else 0
-    news: list[messages.CaseNews] = []
+    news: list[Bundle] = []
     position = start
     if not more:
         news, position, more = _cases(ledger, conn, child, start, room)
@@ -143,37 +147,41 @@ def _concerns(view: View, child: str, fields: dict[str, object]) -> bool:
     return False
 
 
-def _cases(
-    ledger: Ledger, conn: Connection, child: str, start: int, room: int
-) -> tuple[list[messages.CaseNews], int, bool]:
+def _cases(ledger: Ledger, conn: Connection, child: str, start: int, room: int) -> tuple[list[Bundle], int, bool]:
+    """Return the entries behind a page of feed rows, all rows' together: entries of one run share its proof."""
     rows = conn.execute(
         "SELECT position, case_id, entry_first, entry_last FROM feed WHERE child = ? AND position > ? ORDER BY position LIMIT ?",
         (child, start, FEED_ROWS_PER_PULL),
     ).fetchall()
-    found: list[messages.CaseNews] = []
+    found: dict[int, Place] = {}
     position = start
     for at, case_id, first, last in rows:
-        news = _case_news(ledger, conn, child, case_id, first, last)
-        size = sum(bundle_bytes(bundle) for bundle in news.bundles)
+        new = _foreign_entries(ledger, conn, child, (case_id, first, last))
+        size = sum(size for place, size in new if place[0] not in found)
         if found and size > room:
-            return found, position, True
+            return ledger.bundles(conn, sorted(found.values())), position, True
         room -= size
         position = at
-        if news.bundles:
-            found.append(news)
-    return found, position, len(rows) == FEED_ROWS_PER_PULL
+        found.update({place[0]: place for place, _ in new})
+    return ledger.bundles(conn, sorted(found.values())), position, len(rows) == FEED_ROWS_PER_PULL
 
 
-def _case_news(ledger: Ledger, conn: Connection, child: str, case_id: int, first: int, last: int) -> messages.CaseNews:
+def _foreign_entries(
+    ledger: Ledger, conn: Connection, child: str, row: tuple[int, int, int]
+) -> list[tuple[Place, int]]:
+    """Return (place, about how many bytes) of a feed row's entries that the child's subtree does not write itself."""
     view = ledger.rules.now
-    key = conn.execute("SELECT key FROM cases WHERE id = ?", (case_id,)).fetchone()[0]
-    rows = conn.execute(
-        "SELECT e.id, e.log, e.idx, l.node FROM entries e JOIN logs l ON l.id = e.log "
+    case_id, first, last = row
+    entries = conn.execute(
+        "SELECT e.id, e.log, e.idx, l.node, length(e.raw), length(e.body) FROM entries e JOIN logs l ON l.id = e.log "
         "WHERE e.case_id = ? AND e.id >= ? AND e.id <= ? ORDER BY e.id",
         (case_id, 0 if first == WHOLE_CASE else first, last),
     ).fetchall()
-    foreign = [row[:3] for row in rows if not below(view, child, row[3])]
-    return messages.CaseNews(key, tuple(ledger.bundles(conn, foreign)))
+    return [
+        ((entry_id, log_id, index), OVERHEAD_BYTES + raw_bytes + (body_bytes or 0) + PATH_BYTES)
+        for entry_id, log_id, index, node, raw_bytes, body_bytes in entries
+        if not below(view, child, node)
+    ]
 
 
 # --- fetching

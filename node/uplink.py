@@ -471,7 +471,7 @@ class Uplink:
         ask = messages.Pull(await self.cursors())
         reply = await self._ask("pull", ask, messages.PullReply)
         await self._with_chains(lambda: self.node.write(lambda conn, changes: self._take_page(conn, changes, reply)))
-        self.progress.pulled += sum(len(bundle.entries) for news in reply.cases for bundle in news.bundles)
+        self.progress.pulled += sum(len(bundle.entries) for bundle in reply.cases)
         await self._keep_receipts(reply.receipts)
         if reply.more and reply.cursors == ask.cursors:
             raise PeerError("the parent says more, and gives nothing", hint="Update the parent's program.")
@@ -698,7 +698,7 @@ def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: message
     if reply.registers:
         refold_waiting(ledger, conn, changes)
     faults.point("uplink.page_rules")
-    take_bundles(ledger, conn, changes, [bundle for news in reply.cases for bundle in news.bundles])
+    take_bundles(ledger, conn, changes, reply.cases)
     logs.set_cursor(conn, CASES_CURSOR, reply.cursors.incarnation, reply.cursors.cases)
     logs.set_cursor(conn, TEXTS_CURSOR, b"", reply.cursors.catalogue)
     faults.point("uplink.page_taken")

@@ -158,20 +158,13 @@ class RegisterNews(msgspec.Struct, array_like=True, frozen=True, gc=False):
     facts: tuple[Bundle, ...]
 
 
-class CaseNews(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """New entries of one case, as bundles."""
-
-    key: Bytes16
-    bundles: tuple[Bundle, ...]
-
-
 class PullReply(Message, frozen=True):
     """News in the order of their priority, and the cursors to go on from. more: ask again at once."""
 
     cursors: Cursors
     registers: tuple[RegisterNews, ...] = ()
     items: tuple[tuple[Hash32, bytes], ...] = ()  # (leaf hash of the fact, body)
-    cases: tuple[CaseNews, ...] = ()
+    cases: tuple[Bundle, ...] = ()
     receipts: tuple[Bundle, ...] = ()
     more: bool = False
 

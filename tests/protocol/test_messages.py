@@ -39,7 +39,7 @@ def samples() -> list[Message]:
             cursors,
             (messages.RegisterNews(1, bundle, (bundle,)),),
             ((H, b"text"),),
-            (messages.CaseNews(L, (bundle,)),),
+            (bundle,),
             (bundle,),
             more=True,
         ),
