@@ -131,6 +131,8 @@ class Uplink:
                 await self._follow()
             except* TongbanError as group:
                 failure = _first(group)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # a group whose task failed at the same moment swallows it
             self._drop(failure)
             await self._pause(failure, failures)
             failures += 1
