@@ -114,8 +114,8 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         # --- the demo
         "demo.begin": ("演示：在本机启动 {count} 个单位，种子 {seed}，数据目录 {root}", "Demo: {count} nodes on this machine, seed {seed}, in {root}"),
         "demo.ready": ("{count} 个单位已用一次性加入码入网，目录、日历和经办人已就位", "{count} nodes have joined with one-time codes; catalogue, calendars and officers are there"),
-        "demo.cut": ("---- {name}停机，下级照常受理 ----", "---- {name} is stopped; its stations go on ----"),
-        "demo.mended": ("---- {name}恢复，下级自动补报 ----", "---- {name} is back; its stations catch up by themselves ----"),
+        "demo.cut": ("---- {names}停机：社区照常受理 ----", "---- {names} stopped: the stations go on ----"),
+        "demo.mended": ("---- {names}恢复：社区自动补报 ----", "---- {names} back: the stations catch up by themselves ----"),
         "demo.step": ("{time}  {name}  {officer}  {step}  {case}  {safety}", "{time}  {name}  {officer}  {step}  {case}  {safety}"),
         "demo.bar.enrol": ("组网", "joining"),
         "demo.bar.catch_up": ("补报", "catching up"),
@@ -126,8 +126,8 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "demo.summary": ("== 结果（均从各单位读回），种子 {seed} ==", "== Summary, read back from the nodes; seed {seed} =="),
         "demo.line.network": ("组网：{count} 个单位，{networks} 个网络，待上报 {pending} 条", "network: {count} nodes, {networks} network, {pending} entries pending"),
         "demo.line.cut": (
-            "断网收件：{station}在{parent}停机时收件 {cases} 件，{pending} 条只在本机；恢复后待上报 {left} 条，{city}已有 {above} 件",
-            "cut off: {station} took in {cases} while {parent} was down, {pending} entries on its own machine only; now {left} pending, {city} has {above} of them",
+            "断网收件：{down}停机时，{station}收件 {cases} 件，{pending} 条只在本机；恢复后待上报 {left} 条，{city}已有 {above} 件",
+            "cut off: with {down} down {station} took in {cases}, {pending} entries on its own machine only; now {left} pending, {city} has {above} of them",
         ),
         "demo.line.across": (
             "跨区通办：{case} {title}，{opener}收件，{holder}办理，{tasks} 个部门并联通过，{outcome}，{state}，{delivered}；{same} 个单位内容一致 {digest}",
