@@ -138,7 +138,7 @@ def sync(settings: Settings) -> int:
 
 
 @main.command()
-@click.option("--keep", is_flag=True, help="保留运行 · leave the network running")
+@click.option("--keep", is_flag=True, help="保留运行 · leave the network running, in --data DIR or ./.demo")
 @click.option(
     "--seed",
     type=click.IntRange(0, 1 << 32),
@@ -147,10 +147,12 @@ def sync(settings: Settings) -> int:
     metavar="N",
     help="随机种子 · changes the story",
 )
+@click.option("--stop", is_flag=True, help="停止 · stop a network that was left running, in --data DIR or ./.demo")
 @with_settings
-def demo(settings: Settings, keep: bool, seed: int) -> int:
+def demo(settings: Settings, keep: bool, seed: int, stop: bool) -> int:
     """演示 · Start ten nodes on this machine, tell their story, and check it."""
-    options = {"keep": keep, "seed": seed, "data": settings.data, "json": settings.as_json, "lang": settings.lang}
+    options = {"keep": keep, "seed": seed, "stop": stop, "data": settings.data}
+    options |= {"json": settings.as_json, "lang": settings.lang}
     return _show(settings, "demo", _done("hub.demo", options))
 
 
