@@ -22,20 +22,21 @@ from node import console, inputs, local_client
 from node.cli.execute import execute
 from node.cli.options import Settings
 from node.command import Command
-from node.folder import ApiPlace, Folder
+from node.folder import Folder
 from node.replay import Replay, load
 from node.replaying.reading import LoggedCase
 from node.texts import t
 from protocol.divisions import check_node_id
-from protocol.errors import InputError, LinkError
+from protocol.errors import InputError, LinkError, TongbanError
 from protocol.problems import Fields, Problems
 
 NETWORK_FILE: Final = "network.json"
 ASK_TIMEOUT_S: Final = 300.0  # the longest silence of a node that works on a part
 SYNC_TIMEOUT_S: Final = 120.0
+SYNC_TRIES: Final = 3
 IDLE_ROUNDS_MAX: Final = 2  # rounds in which nothing was stated, before the rest is called stuck
 PROBLEMS_SHOWN: Final = 50
-APPLIED: Final = "applied"
+AGAIN: Final = "Then give the same command again: what was taken in stays, and is not taken in twice."
 
 Value = dict[str, Any]
 Row = Mapping[str, Any]
@@ -143,7 +144,19 @@ async def settle(peers: Sequence[Peer]) -> None:
     """Bring everything up to the root, then down to everybody: the deepest first, then the highest."""
     levels = _levels(peers)
     for level in [*reversed(levels), *levels]:
-        await asyncio.gather(*(peer.ask("sync", {"timeout_s": SYNC_TIMEOUT_S}) for peer in level))
+        await asyncio.gather(*(_sync(peer) for peer in level))
+
+
+async def _sync(peer: Peer) -> None:
+    """Synchronise one node; what others write meanwhile may leave something open the first time."""
+    for last in (False,) * (SYNC_TRIES - 1) + (True,):
+        try:
+            await peer.ask("sync", {"timeout_s": SYNC_TIMEOUT_S})
+        except TongbanError as error:
+            if last or not error.retryable:
+                raise
+        else:
+            return
 
 
 def _levels(peers: Sequence[Peer]) -> list[list[Peer]]:
@@ -291,13 +304,13 @@ class LocalPeer:
         await asyncio.to_thread(self._call, name, params, _Sink(take))
 
     def _call(self, name: str, params: Mapping[str, Any], sink: local_client.Sink) -> None:
-        local_client.call(self._place(), Command(name, dict(params)), sink, ASK_TIMEOUT_S)
-
-    def _place(self) -> ApiPlace:
         place = self.folder.load_api()
         if place is None:
-            raise LinkError(f"{self.node} does not run", hint="Start it with `tongban run`, then give the command again.")
-        return place
+            raise LinkError(f"node {self.node} does not run", hint=f"Start it: tongban --data {self.folder.root} run. {AGAIN}")
+        try:
+            local_client.call(place, Command(name, dict(params)), sink, ASK_TIMEOUT_S)
+        except LinkError as exc:
+            raise LinkError(f"node {self.node}: {exc.message}", hint=AGAIN) from exc
 
 
 def load_network(folder: Path) -> list[LocalPeer]:

@@ -416,6 +416,13 @@ def _choice(fields: Fields, key: str, *allowed: str) -> str:
     return found
 
 
+def _names(fields: Fields, key: str) -> list[str]:
+    found = fields.texts(key)
+    if not found:
+        fields.fault(key, "must name at least one")
+    return list(found)
+
+
 def _reason(fields: Fields) -> Params:
     """Read a reason; without one the name of the activity is the reason."""
     return {"reason": fields.text("reason", chars_max=limits.TEXT_CHARS_MAX)} if fields.has("reason") else {}
@@ -433,8 +440,8 @@ _PARAMS: Final[Mapping[str, Callable[[Fields], Params]]] = {
     "open": _nothing,
     "accept": _nothing,
     "refuse": lambda fields: {"kind": fields.integer("kind", 4, 5), **_reason(fields)},
-    "notice": lambda fields: {"missing": list(fields.texts("missing")), **_said(fields)},
-    "supplement": lambda fields: {"materials": list(fields.texts("materials"))},
+    "notice": lambda fields: {"missing": _names(fields, "missing"), **_said(fields)},
+    "supplement": lambda fields: {"materials": _names(fields, "materials")},
     "task": lambda fields: {"result": _choice(fields, "result", "pass", "fail"), **_said(fields)},
     "suspend": lambda fields: {"kind": fields.text("kind"), **_reason(fields)},
     "resume": _nothing,

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from node.replaying.mapping import HANDLER, STATION, ReplayMap, Rule, Stage, Way
+from node.replaying.mapping import STATION, Opening, ReplayMap, Rule, Stage, Way
 from node.replaying.reading import Event, LoggedCase
 from protocol import limits
 from protocol.errors import InputError
@@ -31,7 +31,6 @@ AFTER_DECISION: Final = frozenset({"finish", "deliver", "note", "revoke"})
 AFTER_FINISH: Final = AFTER_DECISION - {"finish"}
 FREE: Final = frozenset({"note", "supplement"})  # side entries of any time
 REASONED: Final = frozenset({"refuse", "suspend", "extend", "decide", "revoke", "withdraw"})
-CUSTODY: Final = frozenset({"offer", "take", "dispatch"})
 _ENTRY: Final[Mapping[str, str]] = {"supplement": "material"}
 
 
@@ -132,21 +131,14 @@ def _is_possible(replay_map: ReplayMap, course: _Course, way: Way, following: in
         return course.state is State.UNOPENED
     if course.state is State.UNOPENED or not _is_in_hands(course, way):
         return False
-    if way.command == "task":
-        return _may_answer(course, way)
-    if way.command == "deliver":
-        return course.is_decided
-    if way.command in FREE:
-        return True
+    if way.command in _ANY_STATE:
+        return _ANY_STATE[way.command](course, way)
     if way.command not in TRANSITIONS[course.state]:
         return False
     rest = course.case.events[following:]
     if way.command == "decide":
         return _may_decide(course, way) and _all_may_follow(replay_map, rest, AFTER_DECISION)
-    if way.command == "finish":
-        ended = not replay_map.log.end or course.case.ended_at is not None
-        return ended and _all_may_follow(replay_map, rest, AFTER_FINISH)
-    return True
+    return way.command != "finish" or _may_finish(replay_map, course, rest)
 
 
 def _is_in_hands(course: _Course, way: Way) -> bool:
@@ -177,8 +169,21 @@ def _may_decide(course: _Course, way: Way) -> bool:
     return results.count("pass") >= stage.passes_needed()
 
 
+def _may_finish(replay_map: ReplayMap, course: _Course, rest: Sequence[Event]) -> bool:
+    ended = not replay_map.log.end or course.case.ended_at is not None
+    return ended and _all_may_follow(replay_map, rest, AFTER_FINISH)
+
+
 def _all_may_follow(replay_map: ReplayMap, rest: Sequence[Event], allowed: frozenset[str]) -> bool:
     return all(event.activity in replay_map.rules and replay_map.rules[event.activity].commands & allowed for event in rest)
+
+
+# Side entries ask no state of the table.
+_ANY_STATE: Final[Mapping[str, Callable[[_Course, Way], bool]]] = {
+    "task": _may_answer,
+    "deliver": lambda course, _way: course.is_decided,
+    **dict.fromkeys(FREE, lambda _course, _way: True),
+}
 
 
 # --- stating
@@ -186,7 +191,7 @@ def _all_may_follow(replay_map: ReplayMap, rest: Sequence[Event], allowed: froze
 
 def _state(course: _Course, way: Way, event: Event, rule: Rule) -> None:
     if way.opening is not None:
-        _open(course, way, event)
+        _open(course, way.opening)
     node = _prepared(course, way, event.at_ms)
     params = _params(course, way, event)
     step = Step(way.command, node, event.at_ms, params, event.officer, rule.unit, (event.source, event.activity))
@@ -202,9 +207,7 @@ def _end(course: _Course, way: Way, at_ms: int) -> None:
     _follow(course, way)
 
 
-def _open(course: _Course, way: Way, event: Event) -> None:
-    opening = way.opening
-    assert opening is not None
+def _open(course: _Course, opening: Opening) -> None:
     # By the case's name alone, so that a longer log later finds each case where it was.
     stations = opening.stations
     course.station = stations[zlib.crc32(course.case.name.encode("utf-8")) % len(stations)]

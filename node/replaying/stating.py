@@ -24,9 +24,10 @@ from node.store import cases as case_rows
 from node.store import logs
 from node.store.database import Connection
 from protocol.cases import Context, decode_context
-from protocol.errors import CommandRefused, InputError, NotFound, StoreError, TongbanError
+from protocol.errors import CommandRefused, NotFound, StoreError, TongbanError
 from protocol.transitions import State
 
+_Give = Callable[[Desk, str, Mapping[str, Any]], Answer]
 PROBLEMS_MAX: Final = 50  # told in one answer; all are counted
 
 
@@ -245,32 +246,27 @@ def _note(desk: Desk, key: str, params: Mapping[str, Any]) -> Answer:
     return counter.note(desk, key, text=params.get("text") or (source[1] if source else ""))
 
 
-def _plain(work: Callable[..., Answer]) -> Callable[[Desk, str, Mapping[str, Any]], Answer]:
+def _plain(work: Callable[..., Answer]) -> _Give:
     return lambda desk, key, params: work(desk, key, **params)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Desk, str, Mapping[str, Any]], Answer]]] = {
+_COMMANDS: Final[Mapping[str, _Give]] = {
     "open": _open,
-    "dispatch": _dispatch,
+    "accept": _plain(counter.accept),
+    "refuse": _plain(counter.refuse),
+    "notice": _plain(counter.notice),
     "supplement": _supplement,
+    "dispatch": _dispatch,
+    "task": _plain(counter.task),
+    "suspend": _plain(counter.suspend),
+    "resume": _plain(counter.resume),
+    "extend": _plain(counter.extend),
+    "decide": _plain(counter.decide),
+    "finish": _plain(counter.finish),
+    "revoke": _plain(counter.revoke),
+    "deliver": _plain(counter.deliver),
+    "withdraw": _plain(counter.withdraw),
     "note": _note,
-    **{
-        name: _plain(work)
-        for name, work in {
-            "accept": counter.accept,
-            "refuse": counter.refuse,
-            "notice": counter.notice,
-            "task": counter.task,
-            "suspend": counter.suspend,
-            "resume": counter.resume,
-            "extend": counter.extend,
-            "decide": counter.decide,
-            "finish": counter.finish,
-            "revoke": counter.revoke,
-            "deliver": counter.deliver,
-            "withdraw": counter.withdraw,
-            "offer": counter.offer,
-            "take": counter.take,
-        }.items()
-    },
+    "offer": _plain(counter.offer),
+    "take": _plain(counter.take),
 }
