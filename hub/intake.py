@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from node import faults
@@ -26,14 +27,21 @@ from protocol.errors import Overloaded, TongbanError
 from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint
 
 SHARED_BYTES_MAX: Final = 2 << 20  # of pushes that share a commit, unpacked, about
-SHARED_MAX: Final = 64
-RETRY_AFTER_S: Final = 5.0
+SHARED_MAX: Final = 128
+WAITING_BYTES_MAX: Final = 64 << 20  # packed
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A push and who sent it (the session's node)."""
+
+    child: str
+    push: messages.Push
 
 
 @dataclass(slots=True)
 class _Waiting:
-    child: str
-    push: messages.Push
+    pushed: Pushed
     size: int
     done: asyncio.Future[tuple[Taken, Bundle]]
 
@@ -48,33 +56,58 @@ class Taken:
     forks: int
 
 
-def take_push(
-    ledger: Ledger, conn: Connection, changes: Changes, child: str, push: messages.Push, received_at: int
-) -> Taken:
-    """Apply one push: part of a unit of work. Raises a PeerError, and then leaves nothing.
+def take_pushes(
+    ledger: Ledger, conn: Connection, changes: Changes, group: Sequence[Pushed], received_at: int
+) -> list[Taken]:
+    """Apply some pushes as one: part of a unit of work. Raises a PeerError when one is bad, and then leaves nothing.
 
     Args:
-        child: who sent it (the session's node). received_at: this hub's clock, ms.
+        received_at: this hub's clock, ms.
     """
     batch = Batch(conn, ledger.rules, ledger.judge)
-    for signed in _heads_of(push, child):
-        note_head(ledger, conn, signed, received_at)
-    accepted = [accept_set(ledger, conn, batch, change) for change in push.sets]
+    accepted = [_accept(ledger, conn, batch, one, received_at) for one in group]
     faults.point("intake.appended")
     ledger.finish(conn, batch, changes)
-    stated = [draft for one in accepted for draft in _times(one, child, received_at)]
-    stated += [draft for one in accepted for draft in _admissions(ledger, conn, one, received_at)]
-    heads = {one.checkpoint.log: one for one in accepted if one.fork_at < 0}
-    of = [[[log.node, log.incarnation], one.checkpoint.size, one.checkpoint.root] for log, one in heads.items()]
-    placed = ledger.append(conn, [*stated, Draft("receipt", received_at, {"at": received_at}, {"of": of})], changes)
-    receipt = placed[-1]
-    logs.save_receipts(
-        conn,
-        [(one.row.id, ledger.identity.node, one.checkpoint.size, received_at, receipt.id) for one in heads.values()],
-    )
+    drafts = [_stated(ledger, conn, one, taken, received_at) for one, taken in zip(group, accepted, strict=True)]
+    placed = ledger.append(conn, [draft for some in drafts for draft in some], changes)
+    receipts = [placed[end - 1] for end in accumulate(map(len, drafts))]  # each push's last entry
+    rows = [
+        (one.row.id, ledger.identity.node, one.checkpoint.size, received_at, receipt.id)
+        for receipt, taken in zip(receipts, accepted, strict=True)
+        for one in _whole(taken)
+    ]
+    logs.save_receipts(conn, rows)
     take_in(ledger, conn, changes, received_at)
-    changes.logs |= {one.row.id for one in accepted}
-    held = tuple(messages.Held(log, _size(conn, one)) for log, one in heads.items())
+    changes.logs |= {one.row.id for taken in accepted for one in taken}
+    return [_taken(receipt, taken) for receipt, taken in zip(receipts, accepted, strict=True)]
+
+
+def _accept(ledger: Ledger, conn: Connection, batch: Batch, one: Pushed, received_at: int) -> list[Accepted]:
+    for signed in _heads_of(one.push, one.child):
+        note_head(ledger, conn, signed, received_at)
+    return [accept_set(ledger, conn, batch, change) for change in one.push.sets]
+
+
+def _whole(accepted: Sequence[Accepted]) -> list[Accepted]:
+    """Return the last set of each log that did not fork."""
+    return list({one.checkpoint.log: one for one in accepted if one.fork_at < 0}.values())
+
+
+def _stated(
+    ledger: Ledger, conn: Connection, one: Pushed, accepted: Sequence[Accepted], received_at: int
+) -> list[Draft]:
+    """Return what this hub states about a push: times, admissions, and at the end the receipt."""
+    times = [draft for each in accepted for draft in _times(each, one.child, received_at)]
+    admissions = [draft for each in accepted for draft in _admissions(ledger, conn, each, received_at)]
+    of = [
+        [[each.checkpoint.node, each.checkpoint.incarnation], each.checkpoint.size, each.checkpoint.root]
+        for each in _whole(accepted)
+    ]
+    return [*times, *admissions, Draft("receipt", received_at, {"at": received_at}, {"of": of})]
+
+
+def _taken(receipt: Placed, accepted: Sequence[Accepted]) -> Taken:
+    held = tuple(messages.Held(one.checkpoint.log, max(one.row.size, one.checkpoint.size)) for one in _whole(accepted))
     return Taken(held, receipt, sum(one.added for one in accepted), sum(one.fork_at >= 0 for one in accepted))
 
 
@@ -83,10 +116,6 @@ def _heads_of(push: messages.Push, child: str) -> list[Signed]:
     shown = [change.signed for change in push.sets] + ([push.head] if push.head is not None else [])
     own = [signed for signed in shown if decode_checkpoint(signed.checkpoint).node == child]
     return own[-1:]
-
-
-def _size(conn: Connection, one: Accepted) -> int:
-    return logs.load_log(conn, one.row.id).size
 
 
 def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_at: int) -> list[Draft]:
@@ -138,10 +167,13 @@ def _time(one: Rebuilt, header: Header, received_at: int) -> Draft:
 class Intake:
     """Queues pushes and commits those that wait together. Owner of the queue: the event loop."""
 
-    def __init__(self, node: Node, waiting_max: int = 256) -> None:
+    def __init__(self, node: Node, waiting_max: int = 2_048) -> None:
         self._node = node
         self._waiting: deque[_Waiting] = deque()
         self._waiting_max = waiting_max
+        self._children: set[str] = set()  # who has a push waiting
+        self._bytes = 0  # of the pushes that wait
+        self._push_s = 0.005  # what a push takes lately: the slots of those who must come later follow it
         self._worker: asyncio.Task[None] | None = None
         self._last_at = 0
 
@@ -154,12 +186,14 @@ class Intake:
         Raises:
             PeerError: refused whole. Overloaded: too many wait; come back later.
         """
-        if len(self._waiting) >= self._waiting_max:
-            raise Overloaded("too many pushes wait", retry_after_s=RETRY_AFTER_S)
-        if any(one.child == child for one in self._waiting):
+        if len(self._waiting) >= self._waiting_max or self._bytes + size > WAITING_BYTES_MAX:
+            raise Overloaded("too many pushes wait", retry_after_s=max(1.0, len(self._waiting) * self._push_s))
+        if child in self._children:
             raise Overloaded("a push of this node waits already", retry_after_s=1.0)
-        waiting = _Waiting(child, push, size, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(Pushed(child, push), size, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        self._children.add(child)
+        self._bytes += size
         if self._worker is None or self._worker.done():
             # its own task: a child that hangs up must not take the others' commit with it
             self._worker = asyncio.get_running_loop().create_task(self._drain())
@@ -167,7 +201,10 @@ class Intake:
 
     async def _drain(self) -> None:
         while self._waiting:
-            await self._commit(self._next())
+            group, begun_s = self._next(), self._node.clock.monotonic_s()
+            await self._commit(group)
+            each_s = (self._node.clock.monotonic_s() - begun_s) / len(group)
+            self._push_s += (each_s - self._push_s) / 8
 
     def _next(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
@@ -175,6 +212,8 @@ class Intake:
         while self._waiting and len(taken) < SHARED_MAX and (not taken or size + self._waiting[0].size <= SHARED_BYTES_MAX):
             size += self._waiting[0].size
             taken.append(self._waiting.popleft())
+        self._bytes -= size
+        self._children -= {one.pushed.child for one in taken}
         return taken
 
     async def _commit(self, group: list[_Waiting]) -> None:
@@ -195,21 +234,29 @@ class Intake:
                 one.done.set_result((outcome, bundle))
 
     def _take_group(self, conn: Connection, changes: Changes, group: Sequence[_Waiting]) -> list[Taken | TongbanError]:
-        outcomes: list[Taken | TongbanError] = []
-        for one in group:
-            received_at = self._received_at()
-            part, unsaved = Changes(), self._node.ledger.unsaved()
-            conn.execute("SAVEPOINT push")
-            try:
-                outcomes.append(take_push(self._node.ledger, conn, part, one.child, one.push, received_at))
-            except TongbanError as exc:
-                conn.execute("ROLLBACK TO push")
-                self._node.ledger.put_back(unsaved)
-                outcomes.append(exc)
-            else:
-                changes.merge(part)
+        """Apply a group as one; when one of it is bad, each on its own, so that it hurts nobody else."""
+        pushed = [one.pushed for one in group]
+        whole = self._try(conn, changes, pushed)
+        if len(pushed) == 1 or not isinstance(whole, TongbanError):
+            return whole if isinstance(whole, list) else [whole]
+        singly = [self._try(conn, changes, [one]) for one in pushed]
+        return [one if isinstance(one, TongbanError) else one[0] for one in singly]
+
+    def _try(self, conn: Connection, changes: Changes, pushed: Sequence[Pushed]) -> list[Taken] | TongbanError:
+        """Apply pushes in a savepoint: all of them, or nothing."""
+        part, mark = Changes(), self._node.ledger.mark()
+        conn.execute("SAVEPOINT push")
+        try:
+            taken = take_pushes(self._node.ledger, conn, part, pushed, self._received_at())
+        except TongbanError as exc:
+            conn.execute("ROLLBACK TO push")
             conn.execute("RELEASE push")
-        return outcomes
+            if self._node.ledger.go_back(mark):
+                self._node.ledger.reload(conn)
+            return exc
+        conn.execute("RELEASE push")
+        changes.merge(part)
+        return taken
 
     def _received_at(self) -> int:
         """Return this hub's receive time: it never falls within a run of the program."""
