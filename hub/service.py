@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from node.uplink import Settings, Uplink
 from protocol.register import Right
 
 DRAIN_S: Final = 8.0
+SWITCH_S: Final = 0.001  # the loop and the database thread take turns; Python's 5 ms would be felt at every hop
 STOP: Final = "stop"  # over the local API: end as after a signal
 
 
@@ -66,6 +68,7 @@ async def run(
     Raises:
         StoreBusy: another process has the folder. InputError, StoreError: it cannot be used.
     """
+    sys.setswitchinterval(SWITCH_S)
     with folder.locked():
         async with AsyncExitStack() as stack:
             node = await setup.open_node(folder, clock, entropy)

@@ -40,7 +40,8 @@ from protocol.errors import (
 from protocol.log import Bundle, ChangeSet, LogId, WireEntry, decode_body, decode_checkpoint, hash_body
 from protocol.register import read_register
 
-PUSH_BYTES: Final = limits.MESSAGE_BYTES_MAX - (64 << 10)
+PUSH_BYTES: Final = 384 << 10  # of entries in one push, about: a hub's writer is busy with it for some 30 ms
+PULL_BYTES: Final = 128 << 10  # of one page: a clerk who saves waits for no more than one page to be applied
 CASES_CURSOR: Final = "cases"
 TEXTS_CURSOR: Final = "texts"
 CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
@@ -470,7 +471,7 @@ class Uplink:
         return await self.node.store.own(load)
 
     async def _pull_page(self) -> bool:
-        ask = messages.Pull(await self.cursors())
+        ask = messages.Pull(await self.cursors(), PULL_BYTES)
         reply = await self._ask("pull", ask, messages.PullReply)
         await self._with_chains(lambda: self.node.write(lambda conn, changes: self._take_page(conn, changes, reply)))
         self.progress.pulled += sum(len(bundle.entries) for bundle in reply.cases)
@@ -612,23 +613,20 @@ def _is_whole(row: LogRow) -> bool:
 
 
 def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _Outgoing | None:
-    """Make the next push ready: our own log first, so that enrolments come before what the enrolled wrote.
+    """Make the next push ready: what is short goes first, so that a fresh change passes by another log's backlog.
 
     Args:
         assumed: sizes that a push on its way will bring the hub to.
     """
     ledger.seal(conn)
     acked = {**logs.acks(conn), **assumed}
-    own = ledger.own_row(conn)
-    rows = [own] + [row for row in logs.load_logs(conn) if row.id != own.id and _is_whole(row)]
+    rows = _in_order(ledger, [row for row in logs.load_logs(conn) if _is_whole(row)], acked)
     head = ledger.newest_seal(conn)
     sets: list[ChangeSet] = []
     sizes: dict[int, int] = {}
     room, entries = PUSH_BYTES, 0
     for row in rows:
         size = acked.get(row.id, 0)
-        if size >= row.size:
-            continue
         for signed in ledger.checkpoints_from(conn, row, size):
             checkpoint = decode_checkpoint(signed.checkpoint)
             change = change_set(conn, row, signed, checkpoint)
@@ -641,6 +639,15 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
     if not sets:
         return None
     return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=False)
+
+
+def _in_order(ledger: Ledger, rows: Sequence[LogRow], acked: dict[int, int]) -> list[LogRow]:
+    """Return the logs with something to push; a log that the parent does not know yet comes after our own: its enrolment is there."""
+    own = ledger.identity.log
+    pending = {row.id: row.size - acked.get(row.id, 0) for row in rows}
+    waiting = [row for row in rows if pending[row.id] > 0]
+    newborn = any(row.log != own and not acked.get(row.id) for row in waiting)
+    return sorted(waiting, key=lambda row: (newborn and row.log != own, pending[row.id], row.id))
 
 
 def _about_bytes(entries: Sequence[WireEntry | bytes]) -> int:
