@@ -164,6 +164,11 @@ class Rules(Ruleset):
             return "no_right"
         return "bad_node_id" if not divisions.is_node_id(invite.node) else None
 
+    @property
+    def enrolled(self) -> int:
+        """How many nodes are known, registered or only enrolled here: it rises when a key becomes known."""
+        return len(self.node_histories) + len(self.local)
+
     def invite(self, link: bytes) -> tuple[str, Invite] | None:
         """Return a registered invite and its author."""
         return self._invites.get(link)
