@@ -11,7 +11,7 @@ its path inside the run.
     header = decode_header(raw)              # canonical or DecodeError
     link = hash_header(raw)[:16]             # how other entries name this one
 
-The normative text is docs/PROTOCOL.md, sections 3 to 6.
+The normative text is docs/PROTOCOL.md, sections 4 to 8.
 """
 
 from __future__ import annotations
