@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from protocol import errors
 from protocol.errors import PeerError, TongbanError
+from tests.sources import ROOT
 
 # code → (HTTP status, retryable, exit code); docs/PROTOCOL.md, section 15. A code is never reused for something else.
 CODES = {
@@ -37,6 +40,14 @@ def test_codes_on_the_wire_are_fixed() -> None:
         kind.code: (kind.http_status, kind.retryable, kind.exit_code) for kind in [*kinds(PeerError), errors.Overloaded]
     }
     assert found == CODES
+
+
+def test_the_protocol_document_lists_the_codes() -> None:
+    """The table in docs/PROTOCOL.md, section 15, is this one."""
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8").partition("## 15. Errors")[2]
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([0-9]{3}) \| (yes|no) \|", text, re.MULTILINE)
+    stated = {code: (int(status), retry == "yes") for code, status, retry in rows}
+    assert stated == {code: (status, retryable) for code, (status, retryable, _) in CODES.items()}
 
 
 def test_each_kind_has_its_own_code() -> None:
