@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from node.store import cases, logs
 from node.store.cases import CaseRow
 from node.store.database import Connection
@@ -19,7 +21,7 @@ from protocol.authority import RulesJudge
 from protocol.cases import Context, Held, decode_context, encode_context, state_word
 from protocol.errors import DecodeError
 from protocol.fold import Effect, Folded, advance, fold
-from protocol.log import Header, Known, Rebuilt, decode_body, decode_header, hash_header, salt_of
+from protocol.log import Header, Known, Rebuilt, decode_header, hash_header, salt_of
 from protocol.register import Rules
 from protocol.standing import is_cut, order_of
 
@@ -249,6 +251,22 @@ def _stand(rules: Rules, log: LogRow, index: int, leaf: bytes, header: Header) -
     return Held(leaf, header, order_of(rules, log.log, log.branch, index), is_cut(rules, log.log, log.key, index))
 
 
+class _Stated(msgspec.Struct):
+    """What search needs of a body; it is proven by its hash, and what else it holds is left unread."""
+
+    applicant: str | None = None
+
+
+class _Corrected(msgspec.Struct):
+    """The new values that a correction states."""
+
+    new: _Stated = msgspec.field(default_factory=_Stated)
+
+
+_opened = msgspec.msgpack.Decoder(_Stated)
+_corrected = msgspec.msgpack.Decoder(_Corrected)
+
+
 def case_key(entry: Rebuilt) -> bytes | None:
     """Return the key of the case to which an entry belongs, if to any."""
     header = entry.header
@@ -287,12 +305,10 @@ def _names(header: Header, body: bytes | None) -> list[str]:
     if body is None or not (header.type == "correct" or (header.type == "open" and header.case is None)):
         return []
     try:
-        whole = decode_body(body)
-    except DecodeError:
+        stated = _opened.decode(body) if header.type == "open" else _corrected.decode(body).new
+    except (msgspec.DecodeError, RecursionError):
         return []
-    stated = whole.get("new") if header.type == "correct" else whole
-    name = stated.get("applicant") if isinstance(stated, dict) else None
-    return [name] if isinstance(name, str) else []
+    return [stated.applicant] if stated.applicant else []
 
 
 def _index(names: Sequence[str]) -> str:

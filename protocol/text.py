@@ -108,6 +108,8 @@ def _search_chars(text: str) -> list[str]:
     Characters beyond the first plane (rare ideographs) are written as `u` and their code: SQLite's tables are older than
     some of them and would take them for blanks.
     """
+    if all("一" <= char <= "鿿" or char == NAME_DOT for char in text):
+        return [char for char in text if char != NAME_DOT]  # the common case: nothing to fold
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = (char for char in folded if unicodedata.category(char)[0] in "LN" or _beyond_tables(char))
     return [char if char <= BMP_MAX else f"u{ord(char):x}" for char in kept]
