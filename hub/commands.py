@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hub import enrolment
@@ -15,16 +15,17 @@ from node import replay as _replay  # noqa: F401 - registers the operation `repl
 from node.command import Command
 from node.config import Config, join_address
 from node.folder import Folder, write_private
+from node.joining import join as join_network
 from node.node import Node
 from node.office.desk import Act
 from node.ports import Clock, Entropy
-from node.store.database import Database
 from node.store import logs
+from node.store.database import Connection, Database
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
-from node.joining import join as join_network
 from protocol import divisions, joincode, keys
 from protocol.errors import CommandRefused, InputError, LinkError
+from protocol.log import Bundle
 from protocol.text import clean
 
 EXPIRES_H: Final = 168
@@ -49,7 +50,7 @@ async def carry_out(node: Node, command: Command) -> object:
 # --- folders
 
 
-async def init(  # noqa: PLR0913
+async def init(
     folder: Folder, clock: Clock, entropy: Entropy, *, division: str, name: str, listen: str | None, advertise: str | None
 ) -> dict[str, object]:
     """Found a new network; this machine is its root.
@@ -66,7 +67,7 @@ async def init(  # noqa: PLR0913
         return await _found(folder, clock, entropy, division, clean(name), settings)
 
 
-async def _found(  # noqa: PLR0913, PLR0917
+async def _found(
     folder: Folder, clock: Clock, entropy: Entropy, division: str, name: str, settings: Config
 ) -> dict[str, object]:
     signing, sealing = entropy.bytes(32), entropy.bytes(32)
@@ -100,7 +101,7 @@ def _bad_division(division: str) -> None:
     raise InputError(f"{division!r} is not a division code", hint="12 digits, with -suffix for a department.")
 
 
-async def join(  # noqa: PLR0913
+async def join(
     folder: Folder,
     clock: Clock,
     entropy: Entropy,
@@ -139,7 +140,7 @@ async def _joined_before(
         await node.close()
 
 
-async def _join(  # noqa: PLR0913, PLR0917
+async def _join(
     folder: Folder, clock: Clock, entropy: Entropy, parsed: joincode.JoinCode, settings: Config, timeout_s: float
 ) -> dict[str, object]:
     key, sealing = _own_keys(folder, entropy)
@@ -160,8 +161,8 @@ def _own_keys(folder: Folder, entropy: Entropy) -> tuple[keys.SigningKey, keys.S
     return keys.SigningKey(folder.load_seed("signing")), keys.SealingKey(folder.load_seed("sealing"))
 
 
-async def _begin(  # noqa: PLR0913, PLR0917
-    folder: Folder, node: str, network: bytes, key: keys.SigningKey, chain: Any, clock: Clock, entropy: Entropy
+async def _begin(
+    folder: Folder, node: str, network: bytes, key: keys.SigningKey, chain: Sequence[Bundle], clock: Clock, entropy: Entropy
 ) -> None:
     """Lay the store down under another name, then give it its own: a folder has a whole store, or none."""
     draft = folder.store.with_name("joining.sqlite3")
@@ -175,7 +176,7 @@ async def _begin(  # noqa: PLR0913, PLR0917
     draft.replace(folder.store)
 
 
-async def _first_sync(  # noqa: PLR0913, PLR0917
+async def _first_sync(
     folder: Folder,
     clock: Clock,
     entropy: Entropy,
@@ -248,7 +249,7 @@ async def _sync_with(uplink: Uplink, timeout_s: float) -> dict[str, object]:
     return {"acked": progress.acked, "pulled": progress.pulled, "pending": pending}
 
 
-def _pending(conn: Any) -> int:
+def _pending(conn: Connection) -> int:
     acked = logs.acks(conn)
     return sum(max(row.size - acked.get(row.id, 0), 0) for row in logs.load_logs(conn) if not row.branch)
 

@@ -14,6 +14,7 @@ from hub.sessions import Sessions
 from node.ledger import Changes, Draft, Ledger
 from node.node import Node
 from node.registrar import take_in
+from node.rulebook import may_invite
 from node.store.database import Connection
 from protocol import divisions, joincode, keys, messages, register
 from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
@@ -33,7 +34,7 @@ class Invited:
     expires: int
 
 
-async def invite(  # noqa: PLR0913 - what an invitation says
+async def invite(
     node: Node, invited: str, name: str, *, parent: str | None, expires_h: int, addresses: tuple[str, ...], officer: str | None = None
 ) -> Invited:
     """State an invitation and return its joining code.
@@ -136,6 +137,7 @@ class Enrolment:
             raise JoinRefused("the joining code has expired")
         if ask.node != invite.node or invite.parent != self._node.id:
             raise JoinRefused("the joining code is for another place")
+        _check_inviter(ledger, fact)
         _check_proof(ledger, invite, ask)
         fields = {
             "node": ask.node,
@@ -152,6 +154,12 @@ class Enrolment:
         changes.rules = True
 
 
+def _check_inviter(ledger: Ledger, fact: Fact) -> None:
+    """Refuse an invitation that its author had no right to: any node may write one into its log."""
+    if not may_invite(ledger.rules, fact):
+        raise JoinRefused(f"the joining code was made by {fact.header.node}, which may not invite here")
+
+
 def _check_proof(ledger: Ledger, invite: Invite, ask: messages.Join) -> None:
     message = register.join_message(ask.node, ask.key, ask.seal_key, ask.challenge, ask.certificate)
     try:
@@ -163,7 +171,10 @@ def _check_proof(ledger: Ledger, invite: Invite, ask: messages.Join) -> None:
 
 
 def _find_invite(conn: Connection, ask: messages.Join) -> tuple[Fact, Invite] | None:
-    rows = conn.execute("SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry ORDER BY f.entry DESC")
+    rows = conn.execute(
+        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE instr(e.raw, ?) ORDER BY f.entry DESC",
+        (ask.invite,),
+    )
     for (raw,) in rows:
         header = decode_header(raw)
         if header.type == "node.invite" and header.fields.get("key") == ask.invite:

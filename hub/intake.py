@@ -15,15 +15,16 @@ from itertools import accumulate
 from typing import Final
 
 from node import faults
+from node import logs as lines
 from node.acceptance import Accepted, accept_set, note_head
 from node.ledger import Changes, Draft, Ledger, Placed
 from node.node import Node
 from node.projection import Batch
 from node.registrar import take_in
 from node.store import logs
-from node.store.database import Connection
+from node.store.database import Connection, ours
 from protocol import limits, messages
-from protocol.errors import Overloaded, TongbanError
+from protocol.errors import LimitExceeded, Overloaded, TongbanError
 from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint
 
 SHARED_BYTES_MAX: Final = 2 << 20  # of pushes that share a commit, unpacked, about
@@ -74,9 +75,10 @@ def take_pushes(
     rows = [
         (one.row.id, ledger.identity.node, one.checkpoint.size, received_at, receipt.id)
         for receipt, taken in zip(receipts, accepted, strict=True)
-        for one in _whole(taken)
+        for one in _last(taken)
     ]
     logs.save_receipts(conn, rows)
+    faults.point("intake.receipted")
     take_in(ledger, conn, changes, received_at)
     changes.logs |= {one.row.id for taken in accepted for one in taken}
     return [_taken(receipt, taken) for receipt, taken in zip(receipts, accepted, strict=True)]
@@ -85,12 +87,15 @@ def take_pushes(
 def _accept(ledger: Ledger, conn: Connection, batch: Batch, one: Pushed, received_at: int) -> list[Accepted]:
     for signed in _heads_of(one.push, one.child):
         note_head(ledger, conn, signed, received_at)
-    return [accept_set(ledger, conn, batch, change) for change in one.push.sets]
+    accepted = [accept_set(ledger, conn, batch, change) for change in one.push.sets]
+    if len({each.checkpoint.log for each in accepted}) > limits.PUSH_LOGS_MAX:
+        raise LimitExceeded(f"a push brings more than {limits.PUSH_LOGS_MAX} logs", hint="Send fewer logs at once.")
+    return accepted
 
 
-def _whole(accepted: Sequence[Accepted]) -> list[Accepted]:
-    """Return the last set of each log that did not fork."""
-    return list({one.checkpoint.log: one for one in accepted if one.fork_at < 0}.values())
+def _last(accepted: Sequence[Accepted]) -> list[Accepted]:
+    """Return the last set of each log. Rival branches too: they are kept, and a receipt names the root of what it received."""
+    return list({one.checkpoint.log: one for one in accepted}.values())
 
 
 def _stated(
@@ -101,13 +106,13 @@ def _stated(
     admissions = [draft for each in accepted for draft in _admissions(ledger, conn, each, received_at)]
     of = [
         [[each.checkpoint.node, each.checkpoint.incarnation], each.checkpoint.size, each.checkpoint.root]
-        for each in _whole(accepted)
+        for each in _last(accepted)
     ]
     return [*times, *admissions, Draft("receipt", received_at, {"at": received_at}, {"of": of})]
 
 
 def _taken(receipt: Placed, accepted: Sequence[Accepted]) -> Taken:
-    held = tuple(messages.Held(one.checkpoint.log, max(one.row.size, one.checkpoint.size)) for one in _whole(accepted))
+    held = tuple(messages.Held(one.checkpoint.log, max(one.row.size, one.checkpoint.size)) for one in _last(accepted))
     return Taken(held, receipt, sum(one.added for one in accepted), sum(one.fork_at >= 0 for one in accepted))
 
 
@@ -219,12 +224,15 @@ class Intake:
     async def _commit(self, group: list[_Waiting]) -> None:
         try:
             outcomes = await self._node.write(lambda conn, changes: self._take_group(conn, changes, group))
+            faults.point("intake.committed")
             bundles = await self._node.store.own(lambda conn: self._receipts(conn, outcomes))
-        except TongbanError as exc:
-            for one in group:
-                if not one.done.done():
-                    one.done.set_exception(exc)
+            faults.point("intake.sealed")
+        except Exception as exc:  # noqa: BLE001 - whatever broke: everybody is answered, and the next group has its turn
+            _fail(group, _as_ours(exc))
             return
+        except BaseException:
+            _hang_up([*group, *self._waiting])
+            raise
         for one, outcome, bundle in zip(group, outcomes, bundles, strict=True):
             if one.done.done():
                 continue
@@ -238,7 +246,7 @@ class Intake:
         pushed = [one.pushed for one in group]
         whole = self._try(conn, changes, pushed)
         if len(pushed) == 1 or not isinstance(whole, TongbanError):
-            return whole if isinstance(whole, list) else [whole]
+            return [*whole] if isinstance(whole, list) else [whole]
         singly = [self._try(conn, changes, [one]) for one in pushed]
         return [one if isinstance(one, TongbanError) else one[0] for one in singly]
 
@@ -248,12 +256,14 @@ class Intake:
         conn.execute("SAVEPOINT push")
         try:
             taken = take_pushes(self._node.ledger, conn, part, pushed, self._received_at())
-        except TongbanError as exc:
+        except Exception as exc:  # also a mistake of ours: it must not hurt the others of the group
+            if not conn.in_transaction:
+                raise  # the store gave up the whole transaction: the disk is full, say
             conn.execute("ROLLBACK TO push")
             conn.execute("RELEASE push")
             if self._node.ledger.go_back(mark):
                 self._node.ledger.reload(conn)
-            return exc
+            return _as_ours(exc)
         conn.execute("RELEASE push")
         changes.merge(part)
         return taken
@@ -268,3 +278,23 @@ class Intake:
         return [
             self._node.ledger.bundle_own(conn, one.receipt.index) if isinstance(one, Taken) else None for one in outcomes
         ]
+
+
+def _as_ours(exc: Exception) -> TongbanError:
+    """Return the error that a child is told; what we did not foresee is written down."""
+    found = ours(exc)
+    if found is not exc:
+        lines.failure("intake.failed", exc)
+    return found
+
+
+def _fail(group: Sequence[_Waiting], exc: TongbanError) -> None:
+    for one in group:
+        if not one.done.done():
+            one.done.set_exception(exc)
+
+
+def _hang_up(waiting: Sequence[_Waiting]) -> None:
+    """Let go of all who wait: the program ends."""
+    for one in waiting:
+        one.done.cancel()

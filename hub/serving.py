@@ -6,17 +6,18 @@ bytes that the child asked for; a cursor never skips what was not sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
+from hub import feeds
 from hub.enrolment import chain_of
-from hub.feeds import WHOLE_CASE
 from node.ledger import Ledger, change_set
 from node.store import cases, facts, logs
 from node.store.database import Connection
 from protocol import catalogue, limits, messages
 from protocol.cases import decode_context
-from protocol.errors import LimitExceeded, NotPermitted
+from protocol.errors import NotPermitted
 from protocol.log import Bundle, BundleEntry, ChangeSet, LogId, decode_checkpoint, decode_header
 from protocol.register import View
 
@@ -24,7 +25,8 @@ HEADS_PER_PAGE: Final = 2_000
 FEED_ROWS_PER_PULL: Final = 500
 OVERHEAD_BYTES: Final = 200  # of a bundle, about, beside its entries
 PATH_BYTES: Final = 10 * 34  # of an entry's path, at most
-RECEIPTS_MAX: Final = 64
+RECEIPTS_BYTES: Final = 64 << 10  # of receipts that come along with a reply, about
+ROOM_BYTES: Final = limits.MESSAGE_BYTES_MAX // 2  # of what is fetched at once, but for a single part
 
 
 Place = tuple[int, int, int]  # (entry id, log id, index)
@@ -42,19 +44,27 @@ def below(view: View, child: str, node: str) -> bool:
     return node == child or view.above(child, node)
 
 
-def heads(ledger: Ledger, conn: Connection, child: str, after: LogId | None) -> tuple[list[messages.Head], bool]:
-    """Return a page of the heads held of the logs in a child's subtree, by log id."""
-    view = ledger.rules.now
-    found = sorted(
-        (
-            messages.Head(row.log, row.size, row.root)
-            for row in logs.load_logs(conn)
-            if row.size and not row.branch and below(view, child, row.log.node)
-        ),
-        key=lambda head: head.log,
-    )
+def heads(ledger: Ledger, conn: Connection, child: str) -> list[messages.Head]:
+    """Return the heads held of the logs in a child's subtree, by log id."""
+    rows = logs.logs_of(conn, _nodes_below(ledger, child))
+    found = [messages.Head(row.log, row.size, row.root) for row in rows if row.size and not row.branch]
+    return sorted(found, key=lambda head: head.log)
+
+
+def page_of(found: Sequence[messages.Head], after: LogId | None) -> tuple[list[messages.Head], bool]:
+    """Return the page of heads behind a log, and whether more follow."""
     rest = [head for head in found if after is None or head.log > after]
     return rest[:HEADS_PER_PAGE], len(rest) > HEADS_PER_PAGE
+
+
+def logs_below(ledger: Ledger, conn: Connection, child: str) -> set[int]:
+    """Return the logs (by id) of a child's subtree, rival branches included."""
+    return {row.id for row in logs.logs_of(conn, _nodes_below(ledger, child))}
+
+
+def _nodes_below(ledger: Ledger, child: str) -> list[str]:
+    view = ledger.rules.now
+    return [record.node for record in ledger.rules.known_nodes() if below(view, child, record.node)]
 
 
 def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> messages.PullReply:
@@ -65,21 +75,21 @@ def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> me
     more = number < ledger.rules.number
     items, texts_to, room = _items(ledger, conn, child, ask.cursors.catalogue, number, room)
     more |= texts_to < number
-    start = ask.cursors.cases if ask.cursors.incarnation == ledger.identity.incarnation else 0
     news: list[Bundle] = []
-    position = start
+    position = feeds.common_point(conn, ask.cursors)
     if not more:
-        news, position, more = _cases(ledger, conn, child, start, room)
-    cursors = messages.Cursors(number, texts_to, ledger.identity.incarnation, position)
+        news, position, more = _cases(ledger, conn, child, position, room)
+    cursors = messages.Cursors(number, texts_to, feeds.run_at(conn, position), position)
     return messages.PullReply(cursors, tuple(registers), tuple(items), tuple(news), more=more)
 
 
 def has_news(ledger: Ledger, conn: Connection, child: str, cursors: messages.Cursors) -> bool:
     """Tell whether a pull would bring something."""
     number = ledger.rules.number
-    if cursors.registers < number or cursors.catalogue < number or cursors.incarnation != ledger.identity.incarnation:
+    if cursors.registers < number or cursors.catalogue < number:
         return True
-    row = conn.execute("SELECT 1 FROM feed WHERE child = ? AND position > ? LIMIT 1", (child, cursors.cases)).fetchone()
+    start = feeds.common_point(conn, cursors)
+    row = conn.execute("SELECT 1 FROM feed WHERE child = ? AND position > ? LIMIT 1", (child, start)).fetchone()
     return row is not None
 
 
@@ -175,7 +185,7 @@ def _foreign_entries(
     entries = conn.execute(
         "SELECT e.id, e.log, e.idx, l.node, length(e.raw), length(e.body) FROM entries e JOIN logs l ON l.id = e.log "
         "WHERE e.case_id = ? AND e.id >= ? AND e.id <= ? ORDER BY e.id",
-        (case_id, 0 if first == WHOLE_CASE else first, last),
+        (case_id, 0 if first == feeds.WHOLE_CASE else first, last),
     ).fetchall()
     return [
         ((entry_id, log_id, index), OVERHEAD_BYTES + raw_bytes + (body_bytes or 0) + PATH_BYTES)
@@ -196,7 +206,7 @@ def fetch(ledger: Ledger, conn: Connection, child: str, ask: messages.Fetch) -> 
     if ask.what == "log" and ask.log is not None:
         return _fetch_log(ledger, conn, child, ask.log, ask.start)
     if ask.what == "case":
-        return _fetch_case(ledger, conn, child, ask.key)
+        return _fetch_case(ledger, conn, child, ask.key, ask.start)
     if ask.what == "chain":
         return messages.FetchReply(bundles=tuple(chain_of(ledger, conn, ask.node)))
     if ask.what == "item":
@@ -212,54 +222,53 @@ def _fetch_log(ledger: Ledger, conn: Connection, child: str, log: LogId, start: 
     if row is None:
         return messages.FetchReply()
     sets: list[ChangeSet] = []
-    size = 0
+    room = ROOM_BYTES
     for signed in logs.leading_on(logs.checkpoints_from(conn, row.id, start), start):
         change = change_set(conn, row, signed, decode_checkpoint(signed.checkpoint))
-        size += sum(400 if isinstance(one, bytes) else 60 + len(one.body or b"") for one in change.entries)
-        if sets and size > limits.MESSAGE_BYTES_MAX // 2:
+        room -= messages.about_bytes(change)
+        if sets and room < 0:
             return messages.FetchReply(sets=tuple(sets), more=True)
         sets.append(change)
     return messages.FetchReply(sets=tuple(sets))
 
 
-def _fetch_case(ledger: Ledger, conn: Connection, child: str, key: bytes) -> messages.FetchReply:
+def _fetch_case(ledger: Ledger, conn: Connection, child: str, key: bytes, start: int) -> messages.FetchReply:
+    """Return a page of a case's entries. start: how many the child was given before."""
     row = cases.load_by_keys(conn, [key]).get(key)
     if row is None or row.context is None:
         return messages.FetchReply()
     view = ledger.rules.now
     if not any(below(view, child, party) for party in decode_context(row.context).parties):
         raise NotPermitted("your subtree has no part in that case")
-    entries = conn.execute("SELECT id, log, idx FROM entries WHERE case_id = ? ORDER BY id", (row.id,)).fetchall()
-    return messages.FetchReply(bundles=tuple(_within(ledger.bundles(conn, entries))))
-
-
-def _within(bundles: Sequence[Bundle]) -> list[Bundle]:
-    if sum(bundle_bytes(bundle) for bundle in bundles) > limits.MESSAGE_BYTES_MAX:
-        raise LimitExceeded("the case is too long for one answer", hint="Pull it instead.")
-    return list(bundles)
+    # what the child's own subtree stated comes as whole logs only, never in pieces
+    foreign = _foreign_entries(ledger, conn, child, (row.id, feeds.WHOLE_CASE, limits.LOG_SIZE_MAX))[start:]
+    sums = accumulate(size for _, size in foreign)
+    count = max(1, sum(size <= ROOM_BYTES for size in sums))
+    bundles = ledger.bundles(conn, [place for place, _ in foreign[:count]])
+    return messages.FetchReply(bundles=tuple(bundles), more=count < len(foreign))
 
 
 # --- receipts from further up
 
 
-def upstream_receipts(
-    ledger: Ledger, conn: Connection, child: str, told: dict[tuple[int, str], int]
-) -> tuple[list[Bundle], dict[tuple[int, str], int]]:
-    """Return receipts of hubs above this one for a child's logs, those it was not told yet.
+def upstream_receipts(ledger: Ledger, conn: Connection, wanted: Iterable[int]) -> tuple[list[Bundle], set[int]]:
+    """Return the newest receipts of the hubs above this one for some logs, within a bound.
 
     Args:
-        told: (log id, hub) → size that the child knows.
+        wanted: ids of logs.
+
+    Returns:
+        The receipts, each once, and the logs whose receipts found no room.
     """
-    rows = conn.execute(
-        "SELECT r.log, r.hub, max(r.size), e.id, e.log, e.idx, l.node FROM receipts r JOIN entries e ON e.id = r.entry "
-        "JOIN logs l ON l.id = r.log WHERE r.hub <> ? GROUP BY r.log, r.hub",
-        (ledger.identity.node,),
-    ).fetchall()
-    view = ledger.rules.now
-    fresh: dict[tuple[int, str], int] = {}
-    places: dict[int, tuple[int, int, int]] = {}
-    for log_id, hub, size, entry_id, entry_log, index, node in rows:
-        if size > told.get((log_id, hub), 0) and below(view, child, node) and len(places) < RECEIPTS_MAX:
-            fresh[log_id, hub] = size
-            places[entry_id] = (entry_id, entry_log, index)
-    return ledger.bundles(conn, list(places.values())), fresh
+    above = ledger.rules.now.ancestors(ledger.identity.node)
+    found: dict[int, Bundle] = {}
+    room, left = RECEIPTS_BYTES, set(wanted)
+    for log_id in sorted(left):
+        for place in logs.newest_receipts_by(conn, log_id, above):
+            if place[0] not in found:
+                (found[place[0]],) = ledger.bundles(conn, [place])
+                room -= bundle_bytes(found[place[0]])
+        left.discard(log_id)
+        if room < 0:
+            break
+    return list(found.values()), left

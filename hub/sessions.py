@@ -6,26 +6,34 @@ Kept in memory only; losing them costs each child one greeting.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from node.node import Node
 from protocol import keys, messages
-from protocol.errors import NotPermitted, SessionEnded, SignatureInvalid, UnknownSigner, WrongNetwork
+from protocol.errors import NotPermitted, Overloaded, SessionEnded, SignatureInvalid, UnknownSigner, WrongNetwork
 
 CHALLENGES_MAX: Final = 20_000
 CHALLENGE_S: Final = 60.0
 SESSIONS_MAX: Final = 20_000
+SESSIONS_PER_NODE_MAX: Final = 4  # the program that runs, commands beside it, and one left over from a lost line
+REQUESTS_MAX: Final = 8  # of one session at once
 IDLE_S: Final = 600
 
 
 @dataclass(slots=True)
 class Session:
-    """One child's session. told: newest receipts from further up that it was sent, (log id, hub) → size."""
+    """One child's session. Owner: the event loop.
+
+    owed: logs (by id) of whose receipts from further up it was not told yet; None = all of its subtree.
+    busy: requests under way.
+    """
 
     node: str
+    key: bytes
     used_at_s: float
-    told: dict[tuple[int, str], int] = field(default_factory=dict)
+    owed: set[int] | None = None
+    busy: int = 0
 
 
 class Sessions:
@@ -35,6 +43,7 @@ class Sessions:
         self._node = node
         self._challenges: OrderedDict[bytes, float] = OrderedDict()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._tokens: dict[str, list[bytes]] = {}
 
     def challenge(self) -> bytes:
         """Give out a challenge, good once and for a minute."""
@@ -76,23 +85,57 @@ class Sessions:
         record = self._node.rules.record(ask.node)
         if record is None:
             raise UnknownSigner(f"node {ask.node} is not enrolled here")
-        if any(one.node == ask.node and one.key == record.key for one in self._node.rules.revocations):
-            raise NotPermitted(f"the key of node {ask.node} was revoked", hint="Join again with a new code.")
+        self._check_trusted(ask.node, record.key)
         text = messages.login_text(ask.node, ask.challenge, ask.certificate)
         keys.verify(record.key, ask.signature, keys.SignedKind.HELLO, self._node.ledger.identity.network, text)
+        return messages.Session(self._begin(ask.node, record.key), IDLE_S, self._node.clock.wall_ms())
+
+    def _check_trusted(self, node: str, key: bytes) -> None:
+        if any(one.node == node and one.key == key for one in self._node.rules.revocations):
+            raise NotPermitted(f"the key of node {node} was revoked", hint="Join again with a new code.")
+
+    def _begin(self, node: str, key: bytes) -> bytes:
+        """Begin a session and return its token; one node's many sessions never push out another's."""
         token = self._node.entropy.bytes(16)
-        self._sessions[token] = Session(ask.node, self._node.clock.monotonic_s())
+        self._sessions[token] = Session(node, key, self._node.clock.monotonic_s())
+        mine = self._tokens.setdefault(node, [])
+        mine.append(token)
+        for old in mine[:-SESSIONS_PER_NODE_MAX]:
+            self._end(old)
         while len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
-        return messages.Session(token, IDLE_S, self._node.clock.wall_ms())
+            self._end(next(iter(self._sessions)))
+        return token
+
+    def _end(self, token: bytes) -> None:
+        session = self._sessions.pop(token, None)
+        if session is not None:
+            self._tokens[session.node].remove(token)
+            if not self._tokens[session.node]:
+                del self._tokens[session.node]
+
+    def is_known(self, token: bytes | None) -> bool:
+        """Tell whether a token is one of ours: asked before a request's body is read."""
+        return token in self._sessions
+
+    def of(self, node: str) -> list[Session]:
+        """Return a child's sessions."""
+        return [self._sessions[token] for token in self._tokens.get(node, ())]
 
     def find(self, token: bytes) -> Session:
-        """Return the session of a token; raises SessionEnded."""
+        """Return the session of a token.
+
+        Raises:
+            SessionEnded: unknown or idle for too long. NotPermitted: its key was revoked meanwhile.
+            Overloaded: the child asks too many things at once.
+        """
         session = self._sessions.get(token)
         now = self._node.clock.monotonic_s()
         if session is None or now - session.used_at_s > IDLE_S:
-            self._sessions.pop(token, None)
+            self._end(token)
             raise SessionEnded("the session is over")
+        self._check_trusted(session.node, session.key)
+        if session.busy >= REQUESTS_MAX:
+            raise Overloaded("this node asks too many things at once", retry_after_s=1.0)
         session.used_at_s = now
         self._sessions.move_to_end(token)
         return session

@@ -17,8 +17,8 @@ from node.rulebook import note_facts
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import EntryRow, LogRow
-from protocol import codec, merkle
-from protocol.errors import DecodeError, ForkDetected, GapFound, ProofInvalid, UnknownSigner
+from protocol import codec, limits, merkle
+from protocol.errors import DecodeError, ForkDetected, GapFound, LimitExceeded, ProofInvalid, UnknownSigner
 from protocol.log import (
     Bundle,
     BundleEntry,
@@ -116,16 +116,28 @@ def accept_set(ledger: Ledger, conn: Connection, batch: Batch, change: ChangeSet
 
     Raises:
         UnknownSigner, SignatureInvalid, DecodeError, ProofInvalid, ForkDetected: not authentic; nothing was changed.
-        GapFound: entries before it are missing here.
+        GapFound: entries before it are missing here. LimitExceeded: it could not be passed on.
     """
     checkpoint = _authentic(ledger, change.signed)
     row = _log_of(ledger, conn, checkpoint)
+    try:
+        return _lead_on(ledger, conn, batch, row, change, checkpoint)
+    except (GapFound, ProofInvalid, DecodeError):
+        for rival in logs.branches(conn, row.log):
+            if (found := _lead_on_branch(ledger, conn, batch, rival, change, checkpoint)) is not None:
+                return found
+        raise
+
+
+def _lead_on(
+    ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, change: ChangeSet, checkpoint: Checkpoint
+) -> Accepted:
     if checkpoint.start > row.size:
         raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size, log=row.log)
     entries = _rebuilt(batch, row, checkpoint, change)
     differs = _first_difference(conn, row, checkpoint, entries)
     if differs is not None:
-        return _keep_branch(ledger, conn, row, change.signed, entries, differs)
+        return _keep_branch(conn, batch, row, change.signed, entries, differs)
     if checkpoint.size <= row.size:
         return Accepted(row, checkpoint, 0)
     fresh = entries[row.size - checkpoint.start :]
@@ -141,12 +153,37 @@ def accept_set(ledger: Ledger, conn: Connection, batch: Batch, change: ChangeSet
     return Accepted(row, checkpoint, len(fresh), fresh)
 
 
+def _lead_on_branch(
+    ledger: Ledger, conn: Connection, batch: Batch, rival: LogRow, change: ChangeSet, checkpoint: Checkpoint
+) -> Accepted | None:
+    """Append a set to a rival branch, if it is its continuation: a relay may hold that one for the log."""
+    if not rival.start <= checkpoint.start <= rival.size:
+        return None
+    try:
+        entries = _rebuilt(batch, rival, checkpoint, change)
+    except (ProofInvalid, DecodeError):
+        return None
+    fresh = entries[rival.size - checkpoint.start :]
+    compact = rival.range.append_many([one.leaf for one in fresh])
+    if fresh and compact.root() != checkpoint.root:
+        return None
+    if fresh:
+        _append(ledger, conn, batch, rival, fresh)
+        logs.save_log(conn, rival.id, compact)
+        logs.save_checkpoint(conn, rival.id, checkpoint, change.signed)
+    elif logs.leaves_between(conn, rival.id, checkpoint.start, checkpoint.size) != [one.leaf for one in entries]:
+        return None
+    return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=rival.start)
+
+
 def _rebuilt(batch: Batch, row: LogRow, checkpoint: Checkpoint, change: ChangeSet) -> list[Rebuilt]:
     """Give back a set's entries; they are those that the author signed, or it is refused."""
     known = batch.known(row, references(change.entries, checkpoint.start))
     entries = rebuild(checkpoint, change.entries, known)
     if len(entries) != checkpoint.size - checkpoint.start:
         raise DecodeError("the change set does not hold as many entries as its checkpoint says")
+    if sum(len(one.raw) + len(one.body or b"") for one in entries) > limits.SET_BYTES_MAX:
+        raise LimitExceeded(f"a change set is over the bound of {limits.SET_BYTES_MAX} bytes")
     if merkle.root([one.leaf for one in entries]) != checkpoint.run:
         raise ProofInvalid("the entries of the change set are not those that its author signed")
     return entries
@@ -182,7 +219,7 @@ def _first_difference(conn: Connection, row: LogRow, checkpoint: Checkpoint, ent
 
 
 def _keep_branch(
-    ledger: Ledger, conn: Connection, row: LogRow, signed: Signed, entries: Sequence[Rebuilt], differs: int
+    conn: Connection, batch: Batch, row: LogRow, signed: Signed, entries: Sequence[Rebuilt], differs: int
 ) -> Accepted:
     """Keep a second history of one log: both checkpoints as evidence, its entries as a log of their own."""
     checkpoint = decode_checkpoint(signed.checkpoint)
@@ -197,11 +234,9 @@ def _keep_branch(
         compact = rival.range.append_many([one.leaf for one in fresh])
         if compact.root() != checkpoint.root:
             raise ProofInvalid(f"a second history of {checkpoint.node} does not hold together")
-        batch = Batch(conn, ledger.rules, ledger.judge)
         batch.add(rival, rival.size, fresh)
         logs.save_log(conn, rival.id, compact)
         logs.save_checkpoint(conn, rival.id, checkpoint, signed)
-        batch.finish()
     return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=differs)
 
 

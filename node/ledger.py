@@ -9,14 +9,14 @@ Every function with a connection is part of a unit of work (see `node.store.data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from node import faults
 from node.projection import Batch, Touched
 from node.rulebook import load_rules, note_facts
-from node.store import logs
+from node.store import cases, logs
 from node.store.database import Connection
 from node.store.logs import LogRow
 from protocol import keys, limits, merkle
@@ -46,6 +46,8 @@ from protocol.log import (
 from protocol.register import Rules
 
 PEAK_BYTES: Final = 32
+REFOLDED: Final = 500  # cases at once
+SET_BYTES: Final = 256 << 10  # what we seal at once, of headers and bodies, but for a single entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Changes:
     cases: list[Touched] = field(default_factory=list)
     rules: bool = False
     receipts: bool = False  # from hubs further up
+    receipted: dict[int, str] = field(default_factory=dict)  # … of these logs: id → author
     fed: set[str] = field(default_factory=set)
 
     def merge(self, other: Changes) -> None:
@@ -111,7 +114,18 @@ class Changes:
         self.cases += other.cases
         self.rules |= other.rules
         self.receipts |= other.receipts
+        self.receipted |= other.receipted
         self.fed |= other.fed
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a ledger holds in memory at the beginning of a unit. number, enrolled: of its rules."""
+
+    identity: Identity
+    unsaved: tuple[tuple[Checkpoint, Signed], ...]
+    number: int
+    enrolled: int
 
 
 @dataclass(slots=True)
@@ -229,6 +243,24 @@ class Ledger:
         if self.feed is not None:
             self.feed(conn, touched, changes)
 
+    def fold_again(self, conn: Connection, changes: Changes, upset: Iterable[str] = ()) -> None:
+        """Fold what waited, since new rules may be what it waited for; and cases in which the order of entries may have changed.
+
+        Args:
+            upset: nodes that were admitted in a new incarnation, or whose key was revoked.
+        """
+        ids = cases.waiting_ids(conn)
+        for node in sorted(set(upset)):
+            cut = any(one.node == node for one in self.rules.revocations)
+            ids += cases.ids_of_author(conn, node, simple_too=cut)
+        ids = sorted(set(ids))
+        for begin in range(0, len(ids), REFOLDED):
+            batch = Batch(conn, self.rules, self.judge)
+            touched = batch.refold(cases.load_by_ids(conn, ids[begin : begin + REFOLDED]))
+            changes.cases += touched
+            if self.feed is not None:
+                self.feed(conn, touched, changes)
+
     # --- sealing: sign only what was re-read
 
     def seal(self, conn: Connection) -> list[Signed]:
@@ -244,7 +276,7 @@ class Ledger:
         signed = []
         while sealed.range.size < row.size:
             start = sealed.range.size
-            end = min(row.size, start + limits.SET_ENTRIES)
+            end = logs.run_end(conn, row.id, start, min(row.size, start + limits.SET_ENTRIES), SET_BYTES)
             leaves = logs.leaves_between(conn, row.id, start, end)
             after = sealed.range.append_many(leaves)
             if len(leaves) != end - start or (end == row.size and after.root() != row.root):
@@ -293,6 +325,24 @@ class Ledger:
         """Let checkpoints wait again, whose transaction was rolled back: a lost one would leave entries without cover."""
         if self._sealed is not None:
             self._sealed.unsaved = unsaved
+
+    # --- what a unit changes in memory
+
+    def mark(self) -> Mark:
+        """Return what is in memory before a unit, for `go_back` when it fails."""
+        unsaved = tuple(self._sealed.unsaved) if self._sealed is not None else ()
+        return Mark(self.identity, unsaved, self.rules.number, self.rules.enrolled)
+
+    def go_back(self, mark: Mark) -> bool:
+        """Undo in memory what a unit did that was rolled back; tells whether the rules must be loaded again.
+
+        A checkpoint whose transaction failed waits for the next one: a lost one would leave entries without cover.
+        """
+        if self.identity != mark.identity:
+            self.become(mark.identity)
+        if self._sealed is not None:
+            self._sealed.unsaved = list(mark.unsaved)
+        return (self.rules.number, self.rules.enrolled) != (mark.number, mark.enrolled)
 
     def save_seals(self, conn: Connection) -> None:
         """Store what `seal` signed, in a transaction of its own."""
@@ -356,6 +406,12 @@ class Ledger:
         """Fold the rules again from the store, after a unit that failed."""
         self.rules = load_rules(conn)
         self.judge = RulesJudge(self.rules)
+
+    def recover(self, conn: Connection) -> None:
+        """Take all that is in memory from the store again; what may have been lost is signed again, equal."""
+        incarnation = logs.get_meta(conn, "incarnation") or self.identity.incarnation
+        self.become(replace(self.identity, incarnation=incarnation))
+        self.reload(conn)
 
 
 def bundle_of(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed, indexes: Sequence[int]) -> Bundle:

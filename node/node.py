@@ -57,17 +57,15 @@ class Node:
         When it fails nothing is kept, also of the rules it may have folded.
         """
         changes = Changes()
-        finished = False
+        finished = stale = False
 
         def whole(conn: Connection) -> T:
-            nonlocal finished
-            number, known, unsaved = self.rules.number, len(self.rules.known_nodes()), self.ledger.unsaved()
+            nonlocal finished, stale
+            mark = self.ledger.mark()
             try:
                 result = unit(conn, changes)
             except BaseException:
-                self.ledger.put_back(unsaved)
-                if (self.rules.number, len(self.rules.known_nodes())) != (number, known):
-                    changes.rules = True
+                stale = self.ledger.go_back(mark)
                 raise
             finished = True
             return result
@@ -75,9 +73,9 @@ class Node:
         try:
             result = await self.store.write(whole)
         except BaseException:
-            if finished:  # the commit itself failed: sign again what may have been lost, equal
-                await self.store.own(lambda _: self.ledger.forget_end())
-            if changes.rules:
+            if finished:  # the commit failed, or only its answer: the store knows
+                await self.store.own(self.ledger.recover)
+            elif stale:
                 await self.store.own(self.ledger.reload)
             raise
         for listener in list(self.listeners):

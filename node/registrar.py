@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from node import faults
 from node.ledger import Changes, Draft, Ledger
 from node.rulebook import take_register
 from node.store import facts, logs
@@ -15,7 +16,8 @@ from node.store.database import Connection
 from protocol import register
 from protocol.log import decode_header
 
-FACTS_PER_REGISTER: Final = 800  # so that a register's body stays within its bound
+FACTS_PER_REGISTER: Final = 400  # each from another log, at worst: so a register's body stays within its bound
+REGISTER_BYTES: Final = 192 << 10  # of its facts: a register, its facts and their paths travel in one message
 
 
 def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int) -> None:
@@ -26,13 +28,17 @@ def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int)
     """
     if ledger.identity.node != ledger.rules.root:
         return
-    while waiting := facts.unregistered(conn, FACTS_PER_REGISTER):
-        _write_register(ledger, conn, changes, claimed_at, waiting)
+    upset: set[str] = set()
+    while waiting := facts.unregistered(conn, FACTS_PER_REGISTER, REGISTER_BYTES):
+        upset |= _write_register(ledger, conn, changes, claimed_at, waiting)
+    if upset:
+        ledger.fold_again(conn, changes, upset)
 
 
 def _write_register(
     ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int, waiting: list[tuple[bytes, int]]
-) -> None:
+) -> set[str]:
+    """State one register; returns the nodes of whose entries it changed the order or the cut."""
     rows = [logs.load_log(conn, log_id) for log_id in sorted({log_id for _, log_id in waiting})]
     body = {
         "logs": [[[row.log.node, row.log.incarnation], row.size, row.root] for row in rows],
@@ -41,7 +47,8 @@ def _write_register(
     fields = {"number": ledger.rules.number + 1, "before": ledger.rules.registers[-1].leaf}
     (placed,) = ledger.append(conn, [Draft("register", claimed_at, fields, body)], changes)
     stored = logs.entry_by_id(conn, placed.id)
-    take_register(
+    faults.point("registrar.numbered")
+    changes.rules = True
+    return take_register(
         conn, ledger.rules, placed.id, register.read_register(placed.leaf, decode_header(stored.raw), stored.body or b"")
     )
-    changes.rules = True

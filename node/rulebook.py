@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from node.store import facts
 from node.store.database import Connection
-from protocol.errors import DecodeError, NotPermitted
+from protocol.errors import PeerError
 from protocol.log import Header
-from protocol.register import RULE_TYPES, Fact, Register, Rules, read_register
+from protocol.register import RULE_TYPES, Fact, Register, Right, Rules, read_register
+
+UPSETTING: Final = frozenset({"node.admit", "node.revoke"})  # they change how older entries stand
 
 
 def note_facts(conn: Connection, rules: Rules, entries: Sequence[tuple[int, bytes, Header]]) -> None:
@@ -30,20 +33,36 @@ def _note_enrolment(conn: Connection, rules: Rules, enrolment: Fact) -> None:
     invite = facts.find_by_link(conn, enrolment.header.fields.get("invite"))
     if invite is None:
         return  # the register will bring both
+    if not may_invite(rules, invite):
+        return
     try:
         rules.note_enrolment(invite, enrolment)
-    except (DecodeError, NotPermitted):
+    except PeerError:
         return  # kept, without effect; the register says why
 
 
-def take_register(conn: Connection, rules: Rules, entry_id: int, found: Register) -> None:
+def may_invite(rules: Rules, invite: Fact) -> bool:
+    """Tell whether an invitation's author may enrol at the parent that it names: any node can write one into its log."""
+    author, parent = invite.header.node, invite.header.fields.get("parent")
+    if invite.leaf in rules.voids or not isinstance(parent, str):
+        return False
+    view = rules.now
+    return (author == parent or view.above(author, parent)) and view.allows(author, Right.ENROL)
+
+
+def take_register(conn: Connection, rules: Rules, entry_id: int, found: Register) -> set[str]:
     """Fold a register whose facts are all here, and remember that they are taken in.
+
+    Returns:
+        The nodes of whose entries the order or the cut may have changed.
 
     Raises:
         DecodeError: it does not follow the newest one held, or a fact is missing.
     """
-    rules.take(found, [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None])
+    stated = [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None]
+    rules.take(found, stated)
     facts.save_register(conn, found.number, entry_id, found.facts)
+    return {str(fact.header.fields.get("node")) for fact in stated if fact.header.type in UPSETTING}
 
 
 def load_rules(conn: Connection) -> Rules:

@@ -16,7 +16,7 @@ import msgspec
 
 from node import continuity, faults
 from node import logs as lines
-from node.acceptance import accept_bundles, accept_set
+from node.acceptance import Sparse, accept_bundles, accept_set
 from node.ledger import Changes, Ledger, change_set
 from node.node import PROGRAM, Node
 from node.office import officers
@@ -37,7 +37,7 @@ from protocol.errors import (
     TongbanError,
     UnknownSigner,
 )
-from protocol.log import Bundle, ChangeSet, LogId, WireEntry, decode_body, decode_checkpoint, hash_body
+from protocol.log import Bundle, ChangeSet, LogId, decode_body, decode_checkpoint, hash_body
 from protocol.register import read_register
 
 PUSH_BYTES: Final = 384 << 10  # of entries in one push, about: a hub's writer is busy with it for some 30 ms
@@ -48,6 +48,17 @@ CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
 CONTACT_S: Final = 30.0  # so often at most a contact without news is written down
 LOOK_S: Final = 30.0  # an ancestor that helps out is left after this, for the parent if it is back
 MENDED_MAX: Final = 50  # cases fetched whole in one round
+
+# The parent has read what was sent, and will not have it; a session that ended, or a gap, is something else.
+REFUSALS: Final = (
+    DecodeError,
+    errors.LimitExceeded,
+    errors.SignatureInvalid,
+    UnknownSigner,
+    errors.NotPermitted,
+    ProofInvalid,
+    errors.ForkDetected,
+)
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -103,6 +114,8 @@ class Uplink:
         self._dirty.set()
         self._last_error: TongbanError | None = None
         self._compared = False
+        self._aside: set[int] = set()  # logs that the parent refuses; tried again in the next session
+        self._mended = 0  # up to which case fetching went last time
         self._contact_s = 0.0
         node.listeners.append(self._changed)
 
@@ -123,26 +136,30 @@ class Uplink:
 
     async def run(self) -> None:
         """Keep in step with the parent for ever; ends only when cancelled."""
-        failures = 0
+        failures, failure = 0, TongbanError("")
         while True:
-            failure: TongbanError = LinkError("the line ended")
             try:
                 await self.round()
                 failures = 0
                 await self._follow()
-            except* TongbanError as group:
-                failure = _first(group)
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError  # a group whose task failed at the same moment swallows it
-            self._drop(failure)
+            except Exception as exc:  # noqa: BLE001 - whatever a reply makes of us: the uplink goes on
+                failure = _as_ours(exc)
+                self._drop(failure)
             await self._pause(failure, failures)
             failures += 1
 
     async def _follow(self) -> None:
-        """Push on each local write and pull on each piece of news, side by side, until something fails."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._push_loop())
-            group.create_task(self._news_loop())
+        """Push on each local write and pull on each piece of news, side by side, until one fails; raises that.
+
+        Not a TaskGroup: a group that failed leaves its task marked as cancelled (Python 3.11), as if somebody ended us.
+        """
+        tasks = {asyncio.ensure_future(self._push_loop()), asyncio.ensure_future(self._news_loop())}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            await _end(tasks)
 
     async def _push_loop(self) -> None:
         while True:
@@ -186,6 +203,7 @@ class Uplink:
         lines.failure("uplink.failed", exc)
         self._session = None
         self._compared = False
+        self._aside.clear()
         self._last_error = exc
 
     # --- one round
@@ -207,10 +225,11 @@ class Uplink:
         while True:
             try:
                 return await self.round()
-            except TongbanError as exc:
-                self._drop(exc)
-                if not exc.retryable or self.node.clock.monotonic_s() >= deadline:
-                    raise
+            except Exception as exc:  # noqa: BLE001 - as in `run`
+                failure = _as_ours(exc)
+                self._drop(failure)
+                if not failure.retryable or self.node.clock.monotonic_s() >= deadline:
+                    raise failure from exc
                 left = deadline - self.node.clock.monotonic_s()
                 await self.node.clock.sleep(min(left, 0.2 * 2 ** min(failures, 4)))
                 failures += 1
@@ -289,6 +308,11 @@ class Uplink:
             await self._align(mine, await self._all_heads(reply, messages.digest(mine.values())))
         self._compared = True
 
+    async def _their_heads(self) -> dict[LogId, messages.Head]:
+        nothing = messages.digest(())
+        reply = await self._ask("hello", messages.Hello(nothing), messages.HelloReply)
+        return await self._all_heads(reply, nothing)
+
     async def _all_heads(self, reply: messages.HelloReply, digest: bytes) -> dict[LogId, messages.Head]:
         theirs = {head.log: head for head in reply.heads}
         while reply.more and reply.heads:
@@ -311,8 +335,7 @@ class Uplink:
 
         def save(conn: Connection, _: Changes) -> None:
             for log_id, head in mine.items():
-                their_size = theirs[head.log].size if head.log in theirs else 0
-                logs.save_ack(conn, log_id, min(their_size, head.size))
+                logs.save_ack(conn, log_id, self._common_size(conn, log_id, head, theirs.get(head.log)))
 
         await self.node.write(save)
         own = self.node.ledger.identity.log
@@ -320,7 +343,21 @@ class Uplink:
             await self._continue_from(theirs[own])
         returning = [theirs[log] for log in sorted(behind_logs | ({own} & theirs.keys()))]
         for head in returning + unknown:
-            await self._fetch_tail(head)
+            await self._fetch_back(head)
+
+    def _common_size(self, conn: Connection, log_id: int, head: messages.Head, theirs: messages.Head | None) -> int:
+        """Return up to which size the parent holds a log as we do; where the histories part, what it has receipted of ours."""
+        if theirs is None:
+            return 0
+        if theirs.size > head.size:
+            return head.size
+        if continuity.root_at(conn, logs.load_log(conn, log_id), theirs.size) == theirs.root:
+            return theirs.size
+        return self._receipted(conn, log_id)
+
+    def _receipted(self, conn: Connection, log_id: int) -> int:
+        hub = self._session.hub if self._session is not None else ""
+        return max((size for one, size, _ in logs.receipts_of(conn, log_id) if one == hub), default=0)
 
     async def _continue_from(self, head: messages.Head) -> None:
         """Look whether the parent's copy of our own log is ours; if they have parted, open a new incarnation."""
@@ -334,9 +371,12 @@ class Uplink:
         if common == size:
             lines.event("log.restored", lines.WARNING, node=self.node.id, count=head.size - size)
             return  # ours is a beginning of theirs: the tail comes back as any other
+        await self._reincarnate(common)
+
+    async def _reincarnate(self, common: int) -> None:
         incarnation, now = self.node.entropy.bytes(16), self.node.clock.wall_ms()
         await self.node.write(
-            lambda conn, changes: continuity.reincarnate(ledger, conn, changes, common, incarnation, now)
+            lambda conn, changes: continuity.reincarnate(self.node.ledger, conn, changes, common, incarnation, now)
         )
 
     async def _fetch_copy(self, head: messages.Head) -> list[ChangeSet]:
@@ -351,6 +391,22 @@ class Uplink:
             start = decode_checkpoint(reply.sets[-1].signed.checkpoint).size
         return sets
 
+    async def _fetch_back(self, head: messages.Head) -> None:
+        """Fetch a log's tail; when that of another node does not lead on from ours, the two histories stand as they are."""
+        try:
+            await self._fetch_tail(head)
+        except REFUSALS as exc:
+            if head.log.node == self.node.id:
+                raise
+            lines.failure("uplink.histories_differ", exc, author=head.log.node)
+
+            def save(conn: Connection, _: Changes) -> None:
+                row = logs.find_log(conn, head.log)
+                if row is not None:
+                    logs.save_ack(conn, row.id, self._receipted(conn, row.id))
+
+            await self.node.write(save)
+
     async def _fetch_tail(self, head: messages.Head) -> None:
         """Fetch what the parent has of a log of our subtree and we have not: after a restore, or a move."""
         while True:
@@ -361,19 +417,21 @@ class Uplink:
             if not reply.sets:
                 raise PeerError(f"the parent does not give back the log of {head.log.node}", hint="Try again later.")
 
-            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> None:
+            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> bool:
                 ledger = self.node.ledger
                 batch = Batch(conn, ledger.rules, ledger.judge)
                 accepted = [accept_set(ledger, conn, batch, change) for change in reply.sets]
                 ledger.finish(conn, batch, changes)
-                if any(one.fork_at >= 0 for one in accepted):
-                    raise errors.ForkDetected(f"the parent holds another history of {head.log.node}")
                 for one in accepted:
-                    logs.save_ack(conn, one.row.id, one.checkpoint.size)
+                    if one.fork_at < 0:
+                        logs.save_ack(conn, one.row.id, one.checkpoint.size)
                 ledger.forget_end()
                 officers.recount(conn, self.node.id)  # who may act here stands in our own log
+                faults.point("uplink.tail_taken")
+                return any(one.fork_at >= 0 for one in accepted)
 
-            await self.node.write(take)
+            if await self.node.write(take):
+                raise errors.ForkDetected(f"the parent holds another history of {head.log.node}; both are kept")
 
     # --- pushing
 
@@ -383,17 +441,52 @@ class Uplink:
         outgoing = await self._prepare({})
         while outgoing is not None:
             on_its_way = asyncio.ensure_future(self._send(outgoing))
-            following = await self._prepare(outgoing.sizes) if outgoing.more else None
             try:
+                following = await self._prepare(outgoing.sizes) if outgoing.more else None
                 await on_its_way
             except GapFound as exc:
                 await self._go_back(exc)
                 following = await self._prepare({})
+            except REFUSALS as exc:
+                await self._push_apart(outgoing, exc)
+                following = await self._prepare({})
+            finally:
+                await _end({on_its_way})
             outgoing = following
         self.progress.pending = 0
 
-    async def _prepare(self, assumed: dict[int, int]) -> _Outgoing | None:
-        return await self.node.store.own(lambda conn: prepare_push(self.node.ledger, conn, assumed))
+    async def _prepare(self, assumed: dict[int, int], only: int | None = None) -> _Outgoing | None:
+        return await self.node.store.own(
+            lambda conn: prepare_push(self.node.ledger, conn, assumed, frozenset(self._aside), only)
+        )
+
+    async def _push_apart(self, refused: _Outgoing, exc: PeerError) -> None:
+        """Push the logs of a refused message one by one, so that one bad log does not hold up the others."""
+        own = await self.node.read(lambda conn: self.node.ledger.own_row(conn).id)
+        if len(refused.sizes) == 1:
+            await self._set_aside(next(iter(refused.sizes)), own, exc)
+            return
+        for log_id in sorted(refused.sizes, key=lambda one: (one != own, one)):
+            alone = await self._prepare({}, only=log_id)
+            try:
+                if alone is not None:
+                    await self._send(alone)
+            except GapFound as gap:
+                await self._go_back(gap)
+            except REFUSALS as again:
+                await self._set_aside(log_id, own, again)
+
+    async def _set_aside(self, log_id: int, own: int, exc: PeerError) -> None:
+        """Leave a refused log out for this session. Our own is never left out: it goes on in a new incarnation, or fails loudly."""
+        if log_id != own:
+            lines.failure("uplink.log_refused", exc)
+            self._aside.add(log_id)
+            return
+        if not isinstance(exc, errors.ForkDetected):
+            raise exc
+        theirs = await self._their_heads()
+        head = theirs.get(self.node.ledger.identity.log)
+        await self._reincarnate(head.size if head is not None else 0)  # we showed a head that a backup has made untrue
 
     async def _send(self, outgoing: _Outgoing) -> None:
         faults.point("uplink.before_push")
@@ -408,7 +501,7 @@ class Uplink:
         """Believe a receipt: only what it names, with roots that are ours."""
         if reply.receipt is None:
             raise ProofInvalid("the parent acknowledged without a receipt")
-        receipted = keep_receipt(self.node.ledger, conn, reply.receipt)
+        receipted = keep_receipt(self.node.ledger, conn, changes, reply.receipt)
         for log_id, size in outgoing.sizes.items():
             row = logs.load_log(conn, log_id)
             if receipted.get(row.log, 0) < size:
@@ -443,8 +536,9 @@ class Uplink:
 
         def keep(conn: Connection, changes: Changes) -> None:
             for bundle in receipts:
-                keep_receipt(self.node.ledger, conn, bundle)
+                keep_receipt(self.node.ledger, conn, changes, bundle)
             changes.receipts = True
+            faults.point("uplink.receipts_kept")
 
         try:
             await self.node.write(keep)
@@ -500,29 +594,34 @@ class Uplink:
             return False
 
         def take(conn: Connection, changes: Changes) -> None:
-            batch = Batch(conn, self.node.rules, self.node.ledger.judge)
-            accept_bundles(self.node.ledger, conn, batch, reply.bundles)
-            batch.finish()
+            take_bundles(self.node.ledger, conn, changes, reply.bundles)
             changes.rules = True
+            faults.point("uplink.chain_taken")
 
         await self.node.write(take)
         return self.node.rules.record(node) is not None
 
     async def _mend(self) -> None:
         """Fetch whole cases in which something is missing."""
-        ids = await self.node.read(lambda conn: cases.waiting_ids(conn, MENDED_MAX))
-        rows = await self.node.read(lambda conn: cases.load_by_ids(conn, ids))
-        for row in rows:
+        ids = await self.node.read(lambda conn: cases.waiting_ids(conn, MENDED_MAX, self._mended))
+        self._mended = ids[-1] if len(ids) == MENDED_MAX else 0
+        for row in await self.node.read(lambda conn: cases.load_by_ids(conn, ids)):
             try:
-                reply = await self._ask("fetch", messages.Fetch("case", key=row.key), messages.FetchReply)
-            except errors.NotPermitted:
-                continue
-            if reply.bundles:
-                await self._with_chains(
-                    lambda reply=reply: self.node.write(  # type: ignore[misc]
-                        lambda conn, changes: take_bundles(self.node.ledger, conn, changes, reply.bundles)
-                    )
-                )
+                await self._fetch_case(row.key)
+            except REFUSALS as exc:
+                lines.failure("uplink.case_refused", exc, case=row.key)
+
+    async def _fetch_case(self, key: bytes) -> None:
+        start, more = 0, True
+        while more:
+            reply = await self._ask("fetch", messages.Fetch("case", key=key, start=start), messages.FetchReply)
+
+            def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> None:
+                take_bundles(self.node.ledger, conn, changes, reply.bundles)
+
+            await self._with_chains(lambda take=take: self.node.write(take))  # type: ignore[misc]
+            start += sum(len(bundle.entries) for bundle in reply.bundles)
+            more = reply.more and bool(reply.bundles)
 
     async def _wait(self) -> bool:
         span = self.settings.wait_s
@@ -612,15 +711,19 @@ def _is_whole(row: LogRow) -> bool:
     return row.size > 0 and not row.branch
 
 
-def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _Outgoing | None:
+def prepare_push(
+    ledger: Ledger, conn: Connection, assumed: dict[int, int], aside: frozenset[int] = frozenset(), only: int | None = None
+) -> _Outgoing | None:
     """Make the next push ready: what is short goes first, so that a fresh change passes by another log's backlog.
 
     Args:
         assumed: sizes that a push on its way will bring the hub to.
+        aside: logs to leave out. only: the one log to push.
     """
     ledger.seal(conn)
     acked = {**logs.acks(conn), **assumed}
-    rows = _in_order(ledger, [row for row in logs.load_logs(conn) if _is_whole(row)], acked)
+    wanted = [row for row in logs.load_pending(conn) if row.id not in aside and only in {None, row.id}]
+    rows = _in_order(ledger, wanted, acked)[: limits.PUSH_LOGS_MAX]
     head = ledger.newest_seal(conn)
     sets: list[ChangeSet] = []
     sizes: dict[int, int] = {}
@@ -630,7 +733,7 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
         for signed in ledger.checkpoints_from(conn, row, size):
             checkpoint = decode_checkpoint(signed.checkpoint)
             change = change_set(conn, row, signed, checkpoint)
-            room -= _about_bytes(change.entries)
+            room -= messages.about_bytes(change)
             if sets and (room < 0 or len(sets) >= limits.SETS_PER_PUSH_MAX):
                 return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=True)
             sets.append(change)
@@ -638,7 +741,8 @@ def prepare_push(ledger: Ledger, conn: Connection, assumed: dict[int, int]) -> _
             entries += checkpoint.size - max(checkpoint.start, size)
     if not sets:
         return None
-    return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=False)
+    more = len(rows) == limits.PUSH_LOGS_MAX
+    return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=more)
 
 
 def _in_order(ledger: Ledger, rows: Sequence[LogRow], acked: dict[int, int]) -> list[LogRow]:
@@ -650,24 +754,28 @@ def _in_order(ledger: Ledger, rows: Sequence[LogRow], acked: dict[int, int]) -> 
     return sorted(waiting, key=lambda row: (newborn and row.log != own, pending[row.id], row.id))
 
 
-def _about_bytes(entries: Sequence[WireEntry | bytes]) -> int:
-    """Return a safe guess at a set's packed bytes: exact for raw entries, fields counted once more."""
-    raw = msgspec.msgpack.encode(entries)
-    return len(raw) + 400
+def _only_entry(ledger: Ledger, conn: Connection, bundle: Bundle) -> Sparse:
+    """Take a bundle that must hold one entry, outside cases."""
+    if len(bundle.entries) != 1:
+        raise DecodeError("a bundle of one entry holds several, or none")
+    batch = Batch(conn, ledger.rules, ledger.judge)
+    taken = accept_bundles(ledger, conn, batch, [bundle])
+    batch.finish()
+    if len(taken) != 1:
+        raise ProofInvalid("another entry is held under this place")
+    return taken[0]
 
 
-def keep_receipt(ledger: Ledger, conn: Connection, bundle: Bundle) -> dict[LogId, int]:
-    """Verify a receipt and keep it: its entry, and what it says of logs held here.
+def keep_receipt(ledger: Ledger, conn: Connection, changes: Changes, bundle: Bundle) -> dict[LogId, int]:
+    """Verify a receipt and keep it: its entry, and what it says of logs held here. What it says of other histories is passed over.
 
     Returns:
         The size receipted of each log that it names and whose root is ours at that size.
 
     Raises:
-        ProofInvalid: no receipt, or of another history than ours.
+        ProofInvalid, DecodeError: no receipt.
     """
-    batch = Batch(conn, ledger.rules, ledger.judge)
-    (sparse,) = accept_bundles(ledger, conn, batch, [bundle])
-    batch.finish()
+    sparse = _only_entry(ledger, conn, bundle)
     header, body = sparse.entry.header, sparse.entry.body
     if header is None or header.type != "receipt" or body is None:
         raise ProofInvalid("the parent's receipt is none")
@@ -682,9 +790,11 @@ def keep_receipt(ledger: Ledger, conn: Connection, bundle: Bundle) -> dict[LogId
             if row is None or size > row.size:
                 continue
             if _root_at(conn, row, size) not in {root, None}:
-                raise errors.ForkDetected(f"hub {header.node} receipted another history of {node}")
+                lines.event("receipt.other_history", lines.WARNING, author=row.log.node, peer=header.node, size=size)
+                continue
             rows.append((row.id, header.node, size, at, sparse.id))
             found[row.log] = size
+            changes.receipted[row.id] = row.log.node
     except (KeyError, TypeError, ValueError) as exc:
         raise DecodeError("a receipt cannot be read") from exc
     logs.save_receipts(conn, rows)
@@ -700,12 +810,13 @@ def _root_at(conn: Connection, row: LogRow, size: int) -> bytes | None:
 
 def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: messages.PullReply) -> None:
     """Apply a page of news: rules first, then texts, then cases, then the cursors, in one transaction."""
+    upset: set[str] = set()
     for news in reply.registers:
-        _take_register(ledger, conn, changes, news)
+        upset |= _take_register(ledger, conn, changes, news)
     for leaf, body in reply.items:
         _take_text(conn, leaf, body)
     if reply.registers:
-        refold_waiting(ledger, conn, changes)
+        ledger.fold_again(conn, changes, upset)
     faults.point("uplink.page_rules")
     take_bundles(ledger, conn, changes, reply.cases)
     logs.set_cursor(conn, CASES_CURSOR, reply.cursors.incarnation, reply.cursors.cases)
@@ -713,21 +824,20 @@ def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: message
     faults.point("uplink.page_taken")
 
 
-def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: messages.RegisterNews) -> None:
+def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: messages.RegisterNews) -> set[str]:
+    """Fold one register; returns the nodes of whose entries it changed the order or the cut."""
     if news.number <= ledger.rules.number:
-        return
-    batch = Batch(conn, ledger.rules, ledger.judge)
+        return set()
     for bundle in news.facts:
-        accept_bundles(ledger, conn, batch, [bundle])
-    (sparse,) = accept_bundles(ledger, conn, batch, [news.register])
-    batch.finish()
+        take_bundles(ledger, conn, changes, [bundle])
+    sparse = _only_entry(ledger, conn, news.register)
     header, body = sparse.entry.header, sparse.entry.body
     if header is None or header.type != "register" or header.node != ledger.rules.root or body is None:
         raise ProofInvalid("what should be a register is none")
     if header.body is None or hash_body(b"", header.body[0], body) != header.body[2]:
         raise ProofInvalid("the body of a register is not the one that was signed")
-    take_register(conn, ledger.rules, sparse.id, read_register(sparse.entry.leaf, header, body))
     changes.rules = True
+    return take_register(conn, ledger.rules, sparse.id, read_register(sparse.entry.leaf, header, body))
 
 
 def _take_text(conn: Connection, leaf: bytes, body: bytes) -> None:
@@ -746,18 +856,16 @@ def take_bundles(ledger: Ledger, conn: Connection, changes: Changes, bundles: Se
     ledger.finish(conn, batch, changes)
 
 
-def refold_waiting(ledger: Ledger, conn: Connection, changes: Changes) -> None:
-    """Fold cases again that waited, because new rules may be what they waited for."""
-    ids = cases.waiting_ids(conn, limits.CASE_ENTRIES_MAX)
-    touched = Batch(conn, ledger.rules, ledger.judge).refold(cases.load_by_ids(conn, ids))
-    changes.cases += touched
-    if ledger.feed is not None:
-        ledger.feed(conn, touched, changes)
+def _as_ours(exc: Exception) -> TongbanError:
+    """Return our error for whatever was raised; what we did not foresee is written down."""
+    if isinstance(exc, TongbanError):
+        return exc
+    lines.failure("uplink.unexpected", exc)
+    return PeerError("the parent's answer could not be worked with", hint="Update both programs; look at the log.")
 
 
-
-def _first(group: BaseExceptionGroup[TongbanError]) -> TongbanError:
-    """Return the first error of a group, as it was raised."""
-    for one in group.exceptions:
-        return _first(one) if isinstance(one, BaseExceptionGroup) else one
-    return LinkError("the line ended")
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended; what they raise is no longer of interest."""
+    for one in tasks:
+        one.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

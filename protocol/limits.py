@@ -23,9 +23,11 @@ TIME_MS_MAX: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 # --- logs and proofs
 SET_ENTRIES_MAX: Final = 1_024  # of one checkpoint's run: paths stay within 10 hashes
 SET_ENTRIES: Final = 500  # what we seal at once
+SET_BYTES_MAX: Final = 512 << 10  # headers and bodies of one set: whoever holds it can pass it on in one message
 LOG_SIZE_MAX: Final = 1 << 48
 PROOF_HASHES_MAX: Final = 64
 SETS_PER_PUSH_MAX: Final = 4_096
+PUSH_LOGS_MAX: Final = 500  # of one push: its receipt names each
 
 # --- topology
 NODES_MAX: Final = 100_000

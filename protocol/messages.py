@@ -2,7 +2,7 @@
 
 A message is msgpack of a map, in one zstd frame; at most `limits.MESSAGE_BYTES_MAX` bytes unpacked. Unknown keys are
 ignored, so that a newer program may say more. Nothing here is trusted for being said: logs are signed by their authors,
-receipts by the hubs that issue them. The normative text is docs/PROTOCOL.md, section 8.
+receipts by the hubs that issue them. The normative text is docs/PROTOCOL.md, section 13.
 """
 
 from __future__ import annotations
@@ -281,6 +281,11 @@ def decode(data: bytes, kind: type[M]) -> M:
     except UNREADABLE as exc:
         raise DecodeError(f"the message is no {kind.__name__}") from exc
     return message
+
+
+def about_bytes(change: ChangeSet) -> int:
+    """Return at least how many bytes a change set takes in a message."""
+    return len(msgspec.msgpack.encode(change.entries)) + 400
 
 
 def choose_version(theirs: Sequence[int]) -> int:

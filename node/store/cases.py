@@ -92,9 +92,20 @@ def save(conn: Connection, rows: Iterable[CaseRow]) -> None:
     insert_rows(conn, f"INSERT INTO cases ({_COLUMNS}) VALUES", [row.values() for row in rows], _UPSERT)
 
 
-def waiting_ids(conn: Connection, limit: int) -> list[int]:
-    """Return cases in which something is not here yet."""
-    return [row[0] for row in conn.execute("SELECT id FROM cases WHERE waiting = 1 ORDER BY id LIMIT ?", (limit,))]
+def waiting_ids(conn: Connection, limit: int = -1, after: int = 0) -> list[int]:
+    """Return cases in which something is not here yet, behind a case; all of them without a limit."""
+    found = conn.execute("SELECT id FROM cases WHERE waiting = 1 AND id > ? ORDER BY id LIMIT ?", (after, limit))
+    return [row[0] for row in found]
+
+
+def ids_of_author(conn: Connection, node: str, *, simple_too: bool) -> list[int]:
+    """Return the cases in which a node stated something; without those that are one plain line, if so asked."""
+    rows = conn.execute(
+        "SELECT DISTINCT c.id FROM logs l JOIN entries e ON e.log = l.id JOIN cases c ON c.id = e.case_id "
+        "WHERE l.node = ? AND (? OR c.simple = 0) ORDER BY c.id",
+        (node, simple_too),
+    )
+    return [row[0] for row in rows]
 
 
 def resolve(conn: Connection, text: str) -> list[CaseRow]:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import aiosqlite
 
 from node import faults
-from protocol.errors import StoreError
+from protocol.errors import StoreError, TongbanError
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -139,6 +139,15 @@ def translate(exc: sqlite3.Error) -> StoreError:
             "the store's file is damaged", hint="Stop the node, keep a copy of its folder, then see the guide.", data_safe=False
         )
     return StoreError(f"the store refused: {name}", hint="Look at the disk; nothing was written.")
+
+
+def ours(exc: Exception) -> TongbanError:
+    """Turn any exception that a unit raised into one that another machine can be told."""
+    if isinstance(exc, TongbanError):
+        return exc
+    if isinstance(exc, sqlite3.Error):
+        return translate(exc)
+    return TongbanError("the hub failed on this request", hint="Look at the hub's log.")
 
 
 def _prepare(path: Path, connector: Connector) -> Connection:

@@ -33,15 +33,24 @@ def _fact(found: tuple[bytes, bytes, bytes | None] | None) -> Fact | None:
     return Fact(found[0], decode_header(found[1]), found[2]) if found else None
 
 
-def unregistered(conn: Connection, limit: int) -> list[tuple[bytes, int]]:
-    """Return (leaf hash, log id) of facts that no register took in yet, in order of arrival."""
-    return list(
-        conn.execute(
-            "SELECT f.leaf, e.log FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number IS NULL "
-            "ORDER BY f.entry LIMIT ?",
-            (limit,),
-        )
+def unregistered(conn: Connection, limit: int, bytes_max: int) -> list[tuple[bytes, int]]:
+    """Return (leaf hash, log id) of facts that no register took in yet, in order of arrival; one at least, if there is any.
+
+    Args:
+        bytes_max: of headers and bodies together.
+    """
+    rows = conn.execute(
+        "SELECT f.leaf, e.log, length(e.raw) + coalesce(length(e.body), 0) FROM facts f JOIN entries e ON e.id = f.entry "
+        "WHERE f.number IS NULL ORDER BY f.entry LIMIT ?",
+        (limit,),
     )
+    found: list[tuple[bytes, int]] = []
+    for leaf, log_id, size in rows:
+        bytes_max -= size
+        if found and bytes_max < 0:
+            break
+        found.append((leaf, log_id))
+    return found
 
 
 def unregistered_facts(conn: Connection) -> list[Fact]:

@@ -71,6 +71,24 @@ def load_logs(conn: Connection) -> list[LogRow]:
     return [_row(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM logs ORDER BY id")]
 
 
+def load_pending(conn: Connection) -> list[LogRow]:
+    """Return the logs, held from their beginning, of which the parent did not acknowledge everything."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM logs l WHERE branch = x'' AND size > coalesce((SELECT a.size FROM acks a WHERE a.log = l.id), 0) "
+        "ORDER BY id"
+    )
+    return [_row(row) for row in rows]
+
+
+def logs_of(conn: Connection, nodes: Sequence[str]) -> list[LogRow]:
+    """Return all logs of some nodes, rival branches included, in the order in which they were first met."""
+    found: list[LogRow] = []
+    for begin in range(0, len(nodes), 500):
+        part = list(nodes[begin : begin + 500])
+        found += [_row(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM logs WHERE node IN ({marks(len(part))})", part)]
+    return sorted(found, key=lambda row: row.id)
+
+
 def create_log(
     conn: Connection,
     log: LogId,
@@ -163,6 +181,29 @@ def entries_between(conn: Connection, log_id: int, start: int, end: int) -> list
         (log_id, start, end),
     )
     return [EntryRow(*row) for row in rows]
+
+
+def run_end(conn: Connection, log_id: int, start: int, end: int, bytes_max: int) -> int:
+    """Return up to where a run of entries stays within a number of bytes: one entry at least, `end` at most."""
+    rows = conn.execute(
+        "SELECT idx, length(raw) + coalesce(length(body), 0) FROM entries WHERE log = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        (log_id, start, end),
+    )
+    total = 0
+    for index, size in rows:
+        total += size
+        if total > bytes_max and index > start:
+            return int(index)
+    return end
+
+
+def branches(conn: Connection, log: LogId) -> list[LogRow]:
+    """Return the rival branches of a log, in the order in which they were met."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM logs WHERE node = ? AND incarnation = ? AND branch <> x'' ORDER BY id",
+        (log.node, log.incarnation),
+    )
+    return [_row(row) for row in rows]
 
 
 def leaves_between(conn: Connection, log_id: int, start: int, end: int) -> list[bytes]:
@@ -371,6 +412,20 @@ def newest_receipts(conn: Connection, log_id: int) -> list[tuple[str, int, int, 
             (log_id,),
         )
     )
+
+
+def newest_receipts_by(conn: Connection, log_id: int, hubs: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return (entry id, log id, index) of the entries in which these hubs receipted most of a log."""
+    found = []
+    for hub in hubs:
+        row = conn.execute(
+            "SELECT e.id, e.log, e.idx FROM receipts r JOIN entries e ON e.id = r.entry WHERE r.log = ? AND r.hub = ? "
+            "ORDER BY r.size DESC LIMIT 1",
+            (log_id, hub),
+        ).fetchone()
+        if row is not None:
+            found.append(row)
+    return found
 
 
 def acks(conn: Connection) -> dict[int, int]:

@@ -131,6 +131,12 @@ CREATE TABLE feed (
 ) STRICT;
 CREATE INDEX feed_child ON feed (child, position);
 
+-- Which start of the program gave out which positions: after a restore the same positions are given out again.
+CREATE TABLE feed_runs (
+    start INTEGER PRIMARY KEY,              -- first position of the run; it reaches to the next one's
+    run   BLOB NOT NULL UNIQUE              -- 16 random bytes
+) STRICT;
+
 -- At a child: what its parent has acknowledged of each log.
 CREATE TABLE acks (
     log  INTEGER PRIMARY KEY REFERENCES logs (id),
