@@ -192,7 +192,7 @@ def _seen(village: Place, hubs: Sequence[Place], change: Change) -> list[float]:
     return [(hub.reader.wait_for(saved["key"], saved["steps"]) - saved["began_s"]) * 1000 for hub in hubs]
 
 
-def _while_busy(  # noqa: PLR0917 - the places of one story
+def _while_busy(
     village: Place, busy: Place, town: Place, city: Place, todo: Iterator[Change], backlog_size: int
 ) -> list[list[float]]:
     """Save every few ms while another station's backlog climbs to the city; each hub is asked by a thread of its own."""
