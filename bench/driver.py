@@ -58,7 +58,8 @@ class Place:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise Failed(f"{self.module} in {self.folder} ended: {self.folder.with_suffix('.log').read_text()[-2000:]}")
+            said = self.folder.with_suffix(".log").read_text(encoding="utf-8")
+            raise Failed(f"{self.module} in {self.folder} ended: {said[-2000:]}")
         answer = json.loads(line)
         if "failed" in answer:
             raise Failed(answer["failed"])
