@@ -16,7 +16,7 @@ from typing import Final
 
 from node import faults
 from node import logs as lines
-from node.acceptance import Accepted, accept_set, note_head
+from node.acceptance import Accepted, accept_set, heard_before, note_head
 from node.ledger import Changes, Draft, Ledger, Placed
 from node.node import Node
 from node.projection import Batch
@@ -102,7 +102,7 @@ def _stated(
     ledger: Ledger, conn: Connection, one: Pushed, accepted: Sequence[Accepted], received_at: int
 ) -> list[Draft]:
     """Return what this hub states about a push: times, admissions, and at the end the receipt."""
-    times = [draft for each in accepted for draft in _times(each, one.child, received_at)]
+    times = [draft for each in accepted for draft in _times(conn, each, one.child, received_at)]
     admissions = [draft for each in accepted for draft in _admissions(ledger, conn, each, received_at)]
     of = [
         [[each.checkpoint.node, each.checkpoint.incarnation], each.checkpoint.size, each.checkpoint.root]
@@ -139,12 +139,12 @@ def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_a
     return [Draft("node.admit", received_at, {"node": log.node, "incarnation": log.incarnation, "sizes": sizes})]
 
 
-def _times(accepted: Accepted, child: str, received_at: int) -> list[Draft]:
+def _times(conn: Connection, accepted: Accepted, child: str, received_at: int) -> list[Draft]:
     """State receive times for claims outside the window: only the first hub to receipt an entry, its author's, does."""
     row = accepted.row
     if row.log.node != child or accepted.fork_at >= 0:
         return []
-    since = row.window if accepted.checkpoint.size <= row.committed else row.receipted
+    since = heard_before(conn, row, accepted.checkpoint.size)
     low, high = since - limits.CLAIM_SLACK_MS, received_at + limits.CLAIM_SLACK_MS
     return [
         _time(one, header, received_at)

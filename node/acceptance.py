@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from node import faults
 from node.ledger import Ledger
@@ -20,6 +21,7 @@ from node.store.logs import EntryRow, LogRow
 from protocol import codec, limits, merkle
 from protocol.errors import DecodeError, ForkDetected, GapFound, LimitExceeded, ProofInvalid, UnknownSigner
 from protocol.log import (
+    LINK_BYTES,
     Bundle,
     BundleEntry,
     ChangeSet,
@@ -27,12 +29,15 @@ from protocol.log import (
     Rebuilt,
     Signed,
     decode_checkpoint,
+    hash_header,
     read_entry,
     rebuild,
     references,
     verify_bundle,
     verify_checkpoint,
 )
+
+HEADS_MAX: Final = 8  # of one log, shown and not reached yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +90,54 @@ def note_head(ledger: Ledger, conn: Connection, signed: Signed, received_at: int
     """Take an author's signed head: what it commits to is as old as this moment, also if it arrives in many pieces.
 
     Claims of entries below the head count back to when the author was last heard before; so a long backlog keeps its
-    times, and nothing can be slipped in behind a head that was shown.
+    times, and nothing can be slipped in behind a head that was shown. A head stands until the log has reached it, whatever
+    longer ones are shown meanwhile.
 
     Args:
         received_at: this hub's clock, ms.
     """
     checkpoint = _authentic(ledger, signed)
     row = _log_of(ledger, conn, checkpoint)
-    if checkpoint.size > row.committed:
-        head = codec.encode([signed.checkpoint, signed.signature])
-        logs.save_commitment(conn, row.id, checkpoint.size, row.receipted, head)
+    pending = _pending_heads(conn, row)
+    if checkpoint.size > max(row.size, pending[-1].size if pending else 0) and len(pending) < HEADS_MAX:
+        pending.append(_Head(checkpoint.size, checkpoint.root, row.receipted))
+        packed = codec.encode([[one.size, one.root, one.window] for one in pending])
+        logs.save_commitment(conn, row.id, checkpoint.size, packed)
     logs.save_heard(conn, row.id, received_at)
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A head that its author showed. window: when the author was heard before, ms."""
+
+    size: int
+    root: bytes
+    window: int
+
+
+def _pending_heads(conn: Connection, row: LogRow) -> list[_Head]:
+    """Return the heads that a log has not reached yet, by size."""
+    if row.committed <= row.size:
+        return []
+    shown = codec.decode(logs.load_heads(conn, row.id) or codec.encode([]))
+    found = [_Head(*one) for one in shown]  # type: ignore[misc, union-attr]
+    return [one for one in found if one.size > row.size]
+
+
+def heard_before(conn: Connection, row: LogRow, size: int) -> int:
+    """Return from when on claims of entries below a size count: since the author was heard before it showed a head that holds them.
+
+    Args:
+        row: the log as it was before these entries.
+    """
+    return next((one.window for one in _pending_heads(conn, row) if one.size >= size), row.receipted)
+
+
 def _check_commitment(conn: Connection, row: LogRow, leaves: Sequence[bytes]) -> None:
-    """Check that a log passes through the head that its author showed before; raises ForkDetected."""
-    if not row.size < row.committed <= row.size + len(leaves):
-        return
-    root = row.range.append_many(leaves[: row.committed - row.size]).root()
-    shown, _ = codec.decode(logs.load_head(conn, row.id) or b"")  # type: ignore[misc]
-    if decode_checkpoint(shown).root != root:  # type: ignore[arg-type]
-        raise ForkDetected(f"{row.log.node} showed another head than the log that it sends")
+    """Check that a log passes through the heads that its author showed before; raises ForkDetected."""
+    for head in _pending_heads(conn, row):
+        if head.size <= row.size + len(leaves) and row.range.append_many(leaves[: head.size - row.size]).root() != head.root:
+            raise ForkDetected(f"{row.log.node} showed another head than the log that it sends")
 
 
 # --- change sets
@@ -264,10 +296,24 @@ def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundl
     public = public_key(ledger, decode_checkpoint(bundle.signed.checkpoint))
     checkpoint = verify_bundle(bundle, public, ledger.identity.network)
     row = _log_of(ledger, conn, checkpoint)
-    known, fresh = _split(conn, row, bundle)
+    known, fresh, rivals = _split(conn, row, bundle)
+    taken = known + _keep_pieces(ledger, conn, batch, row, bundle, fresh)
+    for entry in rivals:  # nothing that is authentic is dropped: each on a branch of its own
+        branch = hash_header(entry.raw)[:LINK_BYTES]
+        rival = logs.find_log(conn, row.log, branch) or logs.create_log(conn, row.log, public, branch=branch, suite=row.suite)
+        held = logs.entry_at(conn, rival.id, entry.index)
+        taken += (
+            _keep_pieces(ledger, conn, batch, rival, bundle, [entry]) if held is None else [_known(rival, held, entry)]
+        )
+    return taken
+
+
+def _keep_pieces(
+    ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, bundle: Bundle, fresh: Sequence[BundleEntry]
+) -> list[Sparse]:
     if not fresh:
-        return known
-    checkpoint_id = logs.save_checkpoint(conn, row.id, checkpoint, bundle.signed)
+        return []
+    checkpoint_id = logs.save_checkpoint(conn, row.id, decode_checkpoint(bundle.signed.checkpoint), bundle.signed)
     places = [(entry.index, _without_unproven_body(row, entry)) for entry in fresh]
     ids = batch.add_places(row, places)
     logs.save_paths(
@@ -278,22 +324,29 @@ def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundl
         ledger.rules,
         [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None],
     )
-    return known + [Sparse(i, row, index, one) for i, (index, one) in zip(ids, places, strict=True)]
+    return [Sparse(i, row, index, one) for i, (index, one) in zip(ids, places, strict=True)]
 
 
-def _split(conn: Connection, row: LogRow, bundle: Bundle) -> tuple[list[Sparse], list[BundleEntry]]:
-    """Separate a bundle's entries into those held already and new ones; a different one is evidence."""
-    known, fresh = [], []
+def _split(
+    conn: Connection, row: LogRow, bundle: Bundle
+) -> tuple[list[Sparse], list[BundleEntry], list[BundleEntry]]:
+    """Separate a bundle's entries: held already, new, and rivals of what is held, which are evidence."""
+    known, fresh, rivals = [], [], []
     for entry in bundle.entries:
         held = logs.entry_at(conn, row.id, entry.index)
         if held is None:
             fresh.append(entry)
         elif held.raw != entry.raw:
             _keep_evidence(conn, row, entry.index, bundle.signed)
+            rivals.append(entry)
         else:
-            body = entry.body if held.body is None else held.body
-            known.append(Sparse(held.id, row, entry.index, read_entry(row.log.node, entry.raw, body)))
-    return known, fresh
+            known.append(_known(row, held, entry))
+    return known, fresh, rivals
+
+
+def _known(row: LogRow, held: EntryRow, entry: BundleEntry) -> Sparse:
+    body = entry.body if held.body is None else held.body
+    return Sparse(held.id, row, entry.index, read_entry(row.log.node, entry.raw, body))
 
 
 def _without_unproven_body(row: LogRow, entry: BundleEntry) -> Rebuilt:

@@ -16,8 +16,19 @@ from node.node import PROGRAM
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import LogRow
-from protocol import merkle
-from protocol.log import ChangeSet, decode_checkpoint, rebuild, references
+from protocol import limits, merkle
+from protocol.errors import ProofInvalid
+from protocol.log import (
+    FORMAT,
+    ChangeSet,
+    Checkpoint,
+    Signed,
+    decode_checkpoint,
+    rebuild,
+    references,
+    sign_checkpoint,
+    verify_checkpoint,
+)
 
 
 def root_at(conn: Connection, row: LogRow, size: int) -> bytes:
@@ -38,14 +49,22 @@ def common_size(ledger: Ledger, conn: Connection, theirs: Sequence[ChangeSet], s
 
     Args:
         theirs: the parent's change sets of our log, from `start` on. start: a size at which both are known to agree.
+
+    Raises:
+        SignatureInvalid, ProofInvalid, DecodeError: it is no copy of our log.
     """
     row = ledger.own_row(conn)
     size = start
     for change in theirs:
-        checkpoint = decode_checkpoint(change.signed.checkpoint)
+        checkpoint = verify_checkpoint(change.signed, row.key, ledger.identity.network)
+        if checkpoint.start >= row.size:
+            break  # theirs goes on where ours ends
         known = logs.known_of(conn, row.id, references(change.entries, checkpoint.start))
+        entries = rebuild(checkpoint, change.entries, known)
+        if checkpoint.log != row.log or merkle.root([one.leaf for one in entries]) != checkpoint.run:
+            raise ProofInvalid("the parent's copy of our own log is not what we signed")
         held = logs.leaves_between(conn, row.id, checkpoint.start, min(row.size, checkpoint.size))
-        for offset, (mine, entry) in enumerate(zip(held, rebuild(checkpoint, change.entries, known), strict=False)):
+        for offset, (mine, entry) in enumerate(zip(held, entries, strict=False)):
             if mine != entry.leaf:
                 return checkpoint.start + offset
         size = max(size, checkpoint.start + len(held))
@@ -72,9 +91,29 @@ def reincarnate(ledger: Ledger, conn: Connection, changes: Changes, common: int,
     }
     ledger.append(conn, [Draft("log.open", now_ms, fields)], changes)
     _move(conn, old, ledger.own_row(conn), common)
+    _cover(ledger, conn, old, common)
     faults.point("continuity.restated")
     changes.logs |= {old.id, ledger.own_row(conn).id}
     lines.event("log.reincarnated", lines.WARNING, node=identity.node, count=old.size - common)
+
+
+def _cover(ledger: Ledger, conn: Connection, old: LogRow, common: int) -> None:
+    """Sign the end of the common part anew, where its checkpoint went on into what has moved: nothing may stand uncovered."""
+    covered = max((one.size for one in map(_said, logs.checkpoints_from(conn, old.id, 0, -1))), default=0)
+    if covered >= common:
+        return
+    for start in range(covered, common, limits.SET_ENTRIES):
+        end = min(common, start + limits.SET_ENTRIES)
+        leaves = logs.leaves_between(conn, old.id, start, end)
+        checkpoint = Checkpoint(
+            FORMAT, old.suite, old.log.node, old.log.incarnation, start, end, root_at(conn, old, end), merkle.root(leaves), ledger.identity.key.id
+        )
+        signed = sign_checkpoint(checkpoint, ledger.identity.key, ledger.identity.network)
+        logs.save_checkpoint(conn, old.id, checkpoint, signed)
+
+
+def _said(signed: Signed) -> Checkpoint:
+    return decode_checkpoint(signed.checkpoint)
 
 
 def _move(conn: Connection, old: LogRow, new: LogRow, common: int) -> None:

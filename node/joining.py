@@ -50,7 +50,7 @@ async def join(
     raise failure
 
 
-async def _join_at(  # noqa: PLR0917
+async def _join_at(
     address: str, code: joincode.JoinCode, key: keys.SigningKey, seal_key: bytes, transport: Transport, timeout_s: float
 ) -> Joined:
     seed = keys.SigningKey(code.seed)

@@ -41,6 +41,7 @@ from protocol.log import Bundle, ChangeSet, LogId, decode_body, decode_checkpoin
 from protocol.register import read_register
 
 PUSH_BYTES: Final = 384 << 10  # of entries in one push, about: a hub's writer is busy with it for some 30 ms
+BACKLOG: Final = 200  # entries: so many of one log do not travel in one push with fresh changes of others
 PULL_BYTES: Final = 128 << 10  # of one page: a clerk who saves waits for no more than one page to be applied
 CASES_CURSOR: Final = "cases"
 TEXTS_CURSOR: Final = "texts"
@@ -225,7 +226,7 @@ class Uplink:
         while True:
             try:
                 return await self.round()
-            except Exception as exc:  # noqa: BLE001 - as in `run`
+            except Exception as exc:  # as in `run`
                 failure = _as_ours(exc)
                 self._drop(failure)
                 if not failure.retryable or self.node.clock.monotonic_s() >= deadline:
@@ -419,6 +420,8 @@ class Uplink:
 
             def take(conn: Connection, changes: Changes, reply: messages.FetchReply = reply) -> bool:
                 ledger = self.node.ledger
+                ledger.seal(conn)  # what we hold is ours (see _continue_from), and must not stand uncovered before the tail
+                ledger.save_seals(conn)
                 batch = Batch(conn, ledger.rules, ledger.judge)
                 accepted = [accept_set(ledger, conn, batch, change) for change in reply.sets]
                 ledger.finish(conn, batch, changes)
@@ -730,13 +733,14 @@ def prepare_push(
     room, entries = PUSH_BYTES, 0
     for row in rows:
         size = acked.get(row.id, 0)
+        if sets and row.size - size > BACKLOG:
+            return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=True)
         for signed in ledger.checkpoints_from(conn, row, size):
             checkpoint = decode_checkpoint(signed.checkpoint)
-            change = change_set(conn, row, signed, checkpoint)
-            room -= messages.about_bytes(change)
+            room -= logs.run_bytes(conn, row.id, checkpoint.start, checkpoint.size)
             if sets and (room < 0 or len(sets) >= limits.SETS_PER_PUSH_MAX):
                 return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=True)
-            sets.append(change)
+            sets.append(change_set(conn, row, signed, checkpoint))
             sizes[row.id] = checkpoint.size
             entries += checkpoint.size - max(checkpoint.start, size)
     if not sets:
@@ -746,12 +750,17 @@ def prepare_push(
 
 
 def _in_order(ledger: Ledger, rows: Sequence[LogRow], acked: dict[int, int]) -> list[LogRow]:
-    """Return the logs with something to push; a log that the parent does not know yet comes after our own: its enrolment is there."""
-    own = ledger.identity.log
-    pending = {row.id: row.size - acked.get(row.id, 0) for row in rows}
-    waiting = [row for row in rows if pending[row.id] > 0]
-    newborn = any(row.log != own and not acked.get(row.id) for row in waiting)
-    return sorted(waiting, key=lambda row: (newborn and row.log != own, pending[row.id], row.id))
+    """Return the logs with something to push, the shortest first, so that a fresh change passes by another log's backlog.
+
+    Logs that the parent has nothing of come last, the higher node's before the lower's: their enrolments are in the others.
+    """
+    view = ledger.rules.now
+
+    def place(row: LogRow) -> tuple[int, int, int]:
+        depth = 0 if acked.get(row.id) else 1 + len(view.ancestors(row.log.node))
+        return depth, row.size - acked.get(row.id, 0), row.id
+
+    return sorted((row for row in rows if row.size > acked.get(row.id, 0)), key=place)
 
 
 def _only_entry(ledger: Ledger, conn: Connection, bundle: Bundle) -> Sparse:

@@ -48,7 +48,7 @@ class Oracle:
     """What counters were told. saved: header bytes of every entry whose command was answered."""
 
     saved: list[bytes] = field(default_factory=list)
-    cases: dict[str, str] = field(default_factory=dict)  # number → the counter that took it in
+    cases: dict[str, str] = field(default_factory=dict)  # key → the counter that took it in
 
 
 async def ask(place: Place, command: str, /, act: Act = ACT, **params: Any) -> Any:
@@ -116,7 +116,7 @@ async def _saved(place: Place, act: Act, command: str, params: dict[str, Any]) -
 async def cross(world: World, oracle: Oracle, village: str, name: str) -> None:
     """Taken in at a village of one district, decided by two departments of the other, delivered where it began."""
     opened = await step(world, oracle, village, f"{name}/open", "case.open", item="cross", applicant="王伟", id_number=ID_NUMBER)
-    case = opened["case"]
+    case = opened["key"]
     oracle.cases[case] = village
 
     async def go(at: str, kind: str, **params: Any) -> None:
@@ -137,7 +137,7 @@ async def cross(world: World, oracle: Oracle, village: str, name: str) -> None:
 async def spot(world: World, oracle: Oracle, village: str, name: str) -> None:
     """Taken in and decided at one counter, also with the line cut."""
     opened = await step(world, oracle, village, f"{name}/open", "case.open", item="spot", applicant="阿依古丽", id_number=ID_NUMBER)
-    case = opened["case"]
+    case = opened["key"]
     oracle.cases[case] = village
     for kind, params in (("accept", {}), ("decide", {"result": "grant", "reason": "符合"}), ("finish", {}), ("deliver", {"how": "window"})):
         await step(world, oracle, village, f"{name}/{kind}", f"case.{kind}", case=case, **params)

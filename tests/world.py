@@ -523,6 +523,14 @@ class World:
                 return count
         raise AssertionError(f"seed {self.seed}: the network does not converge; behind: {behind}; {self.problems[:5]}")
 
+    async def settle_without(self, away: str) -> None:
+        """Let all but one machine come to rest."""
+        for _ in range(100):
+            await asyncio.sleep(5.0)
+            if not [one for one in self if one.id != away and await self._behind(one)]:
+                return
+        raise AssertionError("the network does not converge")
+
     async def _behind(self, place: Place) -> bool:
         """Tell whether a place's log is not held everywhere above it, or news for it are not pulled."""
         if not place.up:

@@ -25,7 +25,8 @@ from protocol.log import (
 )
 
 LINK_BYTES: Final = 16
-_COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted, committed, window"
+RUN_OVERHEAD_BYTES: Final = 400  # a set's checkpoint and signature
+_COLUMNS = "id, node, incarnation, branch, suite, key, start, size, peaks, root, receipted, committed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,6 @@ class LogRow:
     root: bytes
     receipted: int = 0
     committed: int = 0
-    window: int = 0
 
 
 def _row(row: tuple[object, ...]) -> LogRow:
@@ -122,16 +122,14 @@ def save_heard(conn: Connection, log_id: int, receipted: int) -> None:
     conn.execute("UPDATE logs SET receipted = max(receipted, ?) WHERE id = ?", (receipted, log_id))
 
 
-def save_commitment(conn: Connection, log_id: int, committed: int, window: int, head: bytes) -> None:
-    """Record a signed head: to which size the author committed itself, and from when on its claims count."""
-    conn.execute(
-        "UPDATE logs SET committed = ?, window = ?, head = ? WHERE id = ?", (committed, window, head, log_id)
-    )
+def save_commitment(conn: Connection, log_id: int, committed: int, heads: bytes) -> None:
+    """Record to which size the author committed itself by signed heads, and the heads not reached yet."""
+    conn.execute("UPDATE logs SET committed = ?, heads = ? WHERE id = ?", (committed, heads, log_id))
 
 
-def load_head(conn: Connection, log_id: int) -> bytes | None:
-    """Return the signed head to which a log's author committed itself."""
-    found = conn.execute("SELECT head FROM logs WHERE id = ?", (log_id,)).fetchone()
+def load_heads(conn: Connection, log_id: int) -> bytes | None:
+    """Return the heads to which a log's author committed itself, as they were saved."""
+    found = conn.execute("SELECT heads FROM logs WHERE id = ?", (log_id,)).fetchone()
     return found[0] if found else None
 
 
@@ -181,6 +179,15 @@ def entries_between(conn: Connection, log_id: int, start: int, end: int) -> list
         (log_id, start, end),
     )
     return [EntryRow(*row) for row in rows]
+
+
+def run_bytes(conn: Connection, log_id: int, start: int, end: int) -> int:
+    """Return about how many bytes a run takes in a message: no less than its short form."""
+    found = conn.execute(
+        "SELECT coalesce(sum(length(raw) + coalesce(length(body), 0)), 0) FROM entries WHERE log = ? AND idx >= ? AND idx < ?",
+        (log_id, start, end),
+    ).fetchone()
+    return int(found[0]) + 16 * (end - start) + RUN_OVERHEAD_BYTES
 
 
 def run_end(conn: Connection, log_id: int, start: int, end: int, bytes_max: int) -> int:

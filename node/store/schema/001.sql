@@ -21,8 +21,7 @@ CREATE TABLE logs (
     root        BLOB NOT NULL,              -- root over [0, size), x'' where only bundles came
     receipted   INTEGER NOT NULL DEFAULT 0, -- at its author's hub: newest time at which the author was heard, ms
     committed   INTEGER NOT NULL DEFAULT 0, -- … the largest size to which the author committed itself by a signed head
-    window      INTEGER NOT NULL DEFAULT 0, -- … claims of entries below that size count from this time on, ms
-    head        BLOB,                       -- … that signed head
+    heads       BLOB,                       -- … such heads, not reached yet: msgpack of [[size, root, heard before it, ms]]
     UNIQUE (node, incarnation, branch)
 ) STRICT;
 
