@@ -116,7 +116,6 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "demo.ready": ("{count} 个单位已用一次性加入码入网，目录、日历和经办人已就位", "{count} nodes have joined with one-time codes; catalogue, calendars and officers are there"),
         "demo.cut": ("---- {names}停机：社区照常受理 ----", "---- {names} stopped: the stations go on ----"),
         "demo.mended": ("---- {names}恢复：社区自动补报 ----", "---- {names} back: the stations catch up by themselves ----"),
-        "demo.step": ("{time}  {name}  {officer}  {step}  {case}  {safety}", "{time}  {name}  {officer}  {step}  {case}  {safety}"),
         "demo.bar.enrol": ("组网", "joining"),
         "demo.bar.catch_up": ("补报", "catching up"),
         "demo.bar.verify": ("核验", "checking"),

@@ -2,6 +2,8 @@
 
     story      what is told, planned from a seed
     network    the processes: made, enrolled, started again, stopped, asked
+    seats      one process
+    kept       a network that was left running
     telling    carries the story out and reads it back
     summary    judges what the nodes say
     screen     shows it
@@ -12,6 +14,7 @@ May import all of hub, node and protocol. Start at `run`.
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import tempfile
@@ -22,20 +25,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from hub.demo import network as networks
-from hub.demo import samples
+from hub.demo import kept, samples
 from hub.demo.network import Network
 from hub.demo.screen import Screen
 from hub.demo.story import ACROSS, CITY, INSTANT, PLACES, plan
 from hub.demo.summary import Line, summarise
 from hub.demo.telling import Telling
-from node import console
+from node import console, logs
 from node.cli.process import SIGNALS
+from node.config import Log
 from node.folder import Folder
 from node.ports import Clock
 from node.system import SystemClock
 from protocol.errors import CommandRefused, InputError, TongbanError
 
+LOG: Final = "demo.log"
 KEPT_IN: Final = ".demo"  # in the folder where the command is given
 
 
@@ -51,13 +55,14 @@ def run(options: Mapping[str, Any]) -> None:
     clock = SystemClock()
     screen = Screen(options["lang"], aside=options["json"])
     if options.get("stop"):
-        stopped = networks.stop_kept(_named(options) or Path(KEPT_IN), clock)
+        stopped = kept.stop(_named(options) or Path(KEPT_IN), clock)
         screen.say("demo.stopped", count=len(stopped))
         return
     with (
         _signals() as stop,
         _folder(_named(options), keep=options["keep"]) as root,
         Network(root, clock, stop) as network,
+        _logged(root),
     ):
         lines = _told(network, screen, clock, options["seed"])
         wrong = [screen.line(line) for line in lines if line.wrong]
@@ -138,20 +143,32 @@ def _make_room(root: Path) -> None:
     """
     if not root.exists() or not any(root.iterdir()):
         return
-    if Folder(root).exists() or not (root / networks.FILE).exists():
+    if Folder(root).exists() or not (root / kept.FILE).exists():
         raise InputError(
             f"{root}: holds something else than a demo", hint="Name an empty or new folder with --data, or none."
         )
-    rows = networks.load(root)
-    if next(networks.running(rows), None) is not None:
+    rows = kept.load(root)
+    if next(kept.running(rows), None) is not None:
         raise CommandRefused(f"{root}: a demo runs there", hint=f"Stop it: tongban demo --stop --data {root}")
     for row in rows:
         shutil.rmtree(root / row["node"], ignore_errors=True)
         (root / f"{row['node']}.err").unlink(missing_ok=True)
-    (root / networks.FILE).unlink()
+    for left in root.glob(f"{LOG}*"):
+        left.unlink()
+    (root / kept.FILE).unlink()  # the last: until then the folder is known as a demo's
 
 
 # --- signals
+
+
+@contextmanager
+def _logged(root: Path) -> Iterator[None]:
+    """Write down what joining in this process says beside the nodes' folders; the terminal belongs to the story."""
+    logs.configure(Log(file=LOG), root, stream=io.StringIO())
+    try:
+        yield
+    finally:
+        logs.shutdown()
 
 
 @contextmanager

@@ -54,15 +54,15 @@ class Screen:
 
     def step(self, at_ms: int, name: str, step: Step, answer: Mapping[str, Any]) -> None:
         """Tell of a step just done."""
-        self.say(
-            "demo.step",
-            time=time_text(at_ms)[CLOCK],
-            name=name,
-            officer=step.officer.name,
-            step=self._word("step", step.command.removeprefix("case.")),
-            case=answer["case"],
-            safety=self._word("safety", answer["safety"]),
+        words = (
+            time_text(at_ms)[CLOCK],
+            name,
+            step.officer.name,
+            self._word("step", step.command.removeprefix("case.")),
+            str(answer["case"]),
+            self._word("safety", answer["safety"]),
         )
+        self._write(console.GAP.join(words))
 
     def summary(self, lines: Sequence[Line], seed: int) -> None:
         """Write the summary."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from hub.demo.network import POLL_S, Network
+from hub.demo.network import Network
 from hub.demo.screen import Screen
+from hub.demo.seats import POLL_S
 from hub.demo.story import CITY, CUT_STATIONS, LINE, PLACES, Step, Story
 from hub.demo.summary import Cut, Readings, Shown, line_up
 from node.command import Claim
