@@ -32,7 +32,7 @@ from protocol.problems import Fields, Problems
 
 NETWORK_FILE: Final = "network.json"
 ASK_TIMEOUT_S: Final = 300.0  # the longest silence of a node that works on a part
-SYNC_TIMEOUT_S: Final = 120.0
+SYNC_TIMEOUT_S: Final = 20.0  # of one try; a round brings a few thousand entries at most
 SYNC_TRIES: Final = 3
 IDLE_ROUNDS_MAX: Final = 2  # rounds in which nothing was stated, before the rest is called stuck
 PROBLEMS_SHOWN: Final = 50
@@ -144,17 +144,22 @@ async def settle(peers: Sequence[Peer]) -> None:
     """Bring everything up to the root, then down to everybody: the deepest first, then the highest."""
     levels = _levels(peers)
     for level in [*reversed(levels), *levels]:
-        await asyncio.gather(*(_sync(peer) for peer in level))
+        await asyncio.gather(*(_sync(peer, peers) for peer in level))
 
 
-async def _sync(peer: Peer) -> None:
-    """Synchronise one node; what others write meanwhile may leave something open the first time."""
+async def _sync(peer: Peer, peers: Sequence[Peer]) -> None:
+    """Synchronise one node; what others write meanwhile may leave something open the first time.
+
+    Raises:
+        LinkError: it goes on failing, or a node has stopped, which is then named.
+    """
     for last in (False,) * (SYNC_TRIES - 1) + (True,):
         try:
             await peer.ask("sync", {"timeout_s": SYNC_TIMEOUT_S})
         except TongbanError as error:
             if last or not error.retryable:
                 raise
+            await asyncio.gather(*(one.ask("status", {}) for one in peers))
         else:
             return
 

@@ -117,27 +117,42 @@ async def test_a_step_that_is_refused_ends_in_a_problem(tmp_path: Path) -> None:
 
 
 class Tired:
-    """A peer that fails now and then."""
+    """A peer whose sync fails some times; it may have stopped."""
 
-    node, parent = "650103000000", "650100000000"
+    parent = None
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, node: str, failures: int = 0, *, stopped: bool = False) -> None:
+        self.node = node
         self.failures = failures
+        self.stopped = stopped
 
-    async def ask(self, _name: str, _params: object) -> dict[str, Any]:
-        self.failures -= 1
-        if self.failures >= 0:
-            raise LinkError("3 entries are not acknowledged yet")
+    async def ask(self, name: str, _params: object) -> dict[str, Any]:
+        if self.stopped:
+            raise LinkError(f"node {self.node} does not run")
+        if name == "sync":
+            self.failures -= 1
+            if self.failures >= 0:
+                raise LinkError("3 entries are not acknowledged yet")
         return {}
 
     async def rows(self, *_args: object) -> None: ...
 
 
+class Below(Tired):
+    parent = CITY
+
+
 async def test_a_sync_is_tried_again() -> None:
     """What others write at the same time may leave something open; three times in a row is a failure."""
-    await driver.settle([Tired(2)])
-    with pytest.raises(LinkError):
-        await driver.settle([Tired(3)])
+    await driver.settle([Tired(CITY), Below(SOCIAL, 2)])
+    with pytest.raises(LinkError, match="not acknowledged"):
+        await driver.settle([Tired(CITY), Below(SOCIAL, 5)])
+
+
+async def test_a_node_that_stopped_is_named_after_one_try() -> None:
+    """Its children's syncs cannot say more than that something is not acknowledged."""
+    with pytest.raises(LinkError, match=f"node {CITY} does not run"):
+        await driver.settle([Tired(CITY, stopped=True), Below(SOCIAL, 1)])
 
 
 # --- the network file
