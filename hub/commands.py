@@ -145,7 +145,7 @@ async def _join(
 ) -> dict[str, object]:
     key, sealing = _own_keys(folder, entropy)
     async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
-        joined = await join_network(parsed, key, sealing.public, transport, entropy, timeout_s)
+        joined = await join_network(parsed, key, sealing.public, transport, timeout_s)
         parents = (joined.address, *(one for one in parsed.addresses if one != joined.address))
         settings = configuration.with_addresses(settings, parents=parents)
         write_private(folder.config, configuration.render(settings).encode("utf-8"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.sessions import Sessions
+from node import faults
 from node.ledger import Changes, Draft, Ledger
 from node.node import Node
 from node.registrar import take_in
@@ -116,6 +117,7 @@ class Enrolment:
         if ask.certificate != certificate:
             raise SignatureInvalid("the machine saw another certificate than this hub's")
         await self._node.write(lambda conn, changes: self._enrol(conn, changes, ask))
+        faults.point("enrolment.committed")
         chain = await self._node.store.own(lambda conn: chain_of(self._node.ledger, conn, ask.node))
         return messages.JoinReply(tuple(chain), self._node.id)
 
@@ -150,6 +152,7 @@ class Enrolment:
             "proof": ask.proof,
         }
         ledger.append(conn, [Draft("node.enrol", now, fields)], changes)
+        faults.point("enrolment.stated")
         take_in(ledger, conn, changes, now)
         changes.rules = True
 

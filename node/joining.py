@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from node.ports import Entropy, Transport
+from node import faults
+from node.ports import Transport
 from node.uplink import call
 from protocol import joincode, keys, messages, register
 from protocol.chain import verify_chain
@@ -31,7 +32,7 @@ class Joined:
 
 
 async def join(
-    code: joincode.JoinCode, key: keys.SigningKey, seal_key: bytes, transport: Transport, entropy: Entropy, timeout_s: float = TIMEOUT_S
+    code: joincode.JoinCode, key: keys.SigningKey, seal_key: bytes, transport: Transport, timeout_s: float = TIMEOUT_S
 ) -> Joined:
     """Enrol this machine with a joining code.
 
@@ -62,7 +63,9 @@ async def _join_at(
     join_ask = messages.Join(
         code.network, code.node, seed.public, key.public, seal_key, challenge.challenge, certificate, proof
     )
+    faults.point("joining.before_join")
     reply, _ = await call(transport, address, "join", join_ask, messages.JoinReply, None, timeout_s)
+    faults.point("joining.enrolled")
     rules = verify_chain(code.network, reply.chain)
     record = rules.record(code.node)
     if record is None or record.key != key.public or record.parent is None:

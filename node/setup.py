@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from node import faults
 from node.acceptance import accept_bundles
 from node.folder import Folder
 from node.ledger import Changes, Draft, Identity, Ledger
@@ -134,6 +135,7 @@ def _write_beginning(conn: Connection, identity: Identity, chain: Sequence[Bundl
         raise StoreError("the hub enrolled another key than this machine's", hint="Join again with a new code.")
     fields = {"enrol": record.enrolment, "continues": None, "program": PROGRAM}
     ledger.append(conn, [Draft("log.open", now, fields)], Changes())
+    faults.point("setup.begun")
     return ledger
 
 

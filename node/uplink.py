@@ -571,6 +571,7 @@ class Uplink:
         ask = messages.Pull(await self.cursors(), PULL_BYTES)
         reply = await self._ask("pull", ask, messages.PullReply)
         await self._with_chains(lambda: self.node.write(lambda conn, changes: self._take_page(conn, changes, reply)))
+        faults.point("uplink.page_saved")
         self.progress.pulled += sum(len(bundle.entries) for bundle in reply.cases)
         await self._keep_receipts(reply.receipts)
         if reply.more and reply.cursors == ask.cursors:

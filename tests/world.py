@@ -462,7 +462,7 @@ class World:
         folder, entropy, key, _, clock = machine
         seal = keys.SealingKey(entropy.bytes(32)).public
         code = await self.again(lambda: self.at(parent, self._invite(parent, name, title)))
-        joined = await self.again(lambda: self.at(name, join(code, key, seal, _Link(self, name), entropy)))
+        joined = await self.again(lambda: self.at(name, join(code, key, seal, _Link(self, name))))
 
         async def begin() -> Disk:
             for leftover in folder.glob("tongban.sqlite3*"):

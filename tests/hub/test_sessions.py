@@ -1,0 +1,155 @@
+"""Who may speak to a hub: a child that proves its key for this very connection, and nobody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub import sessions
+from node.ledger import Changes, Draft
+from node.registrar import take_in
+from node.store.database import Connection
+from protocol import keys, messages
+from protocol.errors import Overloaded, SessionEnded
+from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock
+from tests.node.building import EAST, START_MS, WEST, enrol
+
+
+@pytest.fixture
+async def child(tmp_path: Path) -> Caller:
+    """A child that has logged in."""
+    return await city_and_child(tmp_path)
+
+
+async def greeted(child: Caller) -> messages.Greeting:
+    return await child.ask("greet", child.greet(), messages.Greeting)
+
+
+async def test_the_hub_proves_its_key_over_both_challenges_and_its_certificate(child: Caller) -> None:
+    """A greeting is signed for this connection: a relay with another certificate cannot reuse it."""
+    greeting = await greeted(child)
+    network = child.hub.node.ledger.identity.network
+    key = child.hub.node.ledger.identity.key.public
+    text = messages.greeting_text(EAST, bytes(32), greeting.challenge, CERTIFICATE, greeting.node)
+    keys.verify(key, greeting.signature, keys.SignedKind.GREET, network, text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"versions": (2, 3)}, "version"), ({"versions": ()}, "version"), ({"network": bytes(32)}, "wrong_network")],
+)
+async def test_a_greeting_that_cannot_work_is_refused(child: Caller, changes: dict[str, Any], code: str) -> None:
+    """No common version, or another network: said at once, with what to do."""
+    refusal = await child.refused("greet", child.greet(**changes), code)
+    assert refusal.hint
+
+
+async def test_a_login_needs_the_childs_own_signature(child: Caller) -> None:
+    """A wrong or missing signature, or one made for another kind of thing, for another network or by another key, is refused."""
+    identity = child.node.ledger.identity
+    other = child.hub.node.ledger.identity
+    for kind, network, key in [
+        (keys.SignedKind.GREET, identity.network, identity.key),
+        (keys.SignedKind.CHECKPOINT, identity.network, identity.key),
+        (keys.SignedKind.HELLO, bytes(32), identity.key),
+        (keys.SignedKind.HELLO, identity.network, other.key),
+    ]:
+        greeting = await greeted(child)
+        proof = messages.login_text(EAST, greeting.challenge, CERTIFICATE)
+        signed = child.login_to(greeting, signature=key.sign(kind, network, proof))
+        await child.refused("login", signed, "signature")
+    await child.refused("login", child.login_to(await greeted(child), signature=bytes(64)), "signature")
+
+
+async def test_a_child_that_saw_another_certificate_is_told_so(child: Caller) -> None:
+    """Somebody who opens the connection on the way is found, and named as the reason."""
+    refusal = await child.refused("login", child.login_to(await greeted(child), certificate=bytes(32)), "signature")
+    assert "opens the connection" in refusal.hint
+
+
+async def test_an_unknown_node_is_refused(child: Caller) -> None:
+    """A node that this hub does not know cannot log in, whatever it signs."""
+    await child.refused("login", child.login_to(await greeted(child), node=WEST), "unknown_signer")
+
+
+async def test_a_challenge_is_good_once_and_for_a_minute(child: Caller) -> None:
+    """A login that was seen on the wire cannot be repeated, nor used later."""
+    greeting = await greeted(child)
+    await child.ask("login", child.login_to(greeting), messages.Session)
+    await child.refused("login", child.login_to(greeting), "session")
+    greeting = await greeted(child)
+    clock(child.hub.node).pass_ms(61_000)
+    await child.refused("login", child.login_to(greeting), "session")
+
+
+async def test_nothing_is_answered_without_a_session(child: Caller) -> None:
+    """What is said inside needs the token of a live session."""
+    child.token = None
+    await child.refused("hello", messages.Hello(bytes(32)), "session")
+    child.token = bytes(16)
+    await child.refused("hello", messages.Hello(bytes(32)), "session")
+    await child.refused("nonsense", b"", "not_permitted")
+
+
+async def test_a_session_ends_when_unused(child: Caller) -> None:
+    """After ten idle minutes the child greets again."""
+    clock(child.hub.node).pass_ms(int(sessions.IDLE_S * 1000) - 1)
+    await child.ask("hello", messages.Hello(bytes(32)), messages.HelloReply)
+    clock(child.hub.node).pass_ms(int(sessions.IDLE_S * 1000) + 1)
+    await child.refused("hello", messages.Hello(bytes(32)), "session")
+    await child.login()
+    await child.ask("hello", messages.Hello(bytes(32)), messages.HelloReply)
+
+
+async def test_a_revoked_key_is_shut_out_also_of_its_session(child: Caller) -> None:
+    """A revocation ends what the key may ask from that moment on."""
+    hub = child.hub.node
+
+    def revoke(conn: Connection, changes: Changes) -> None:
+        fields = {"node": EAST, "key": child.node.ledger.identity.key.public, "cuts": []}
+        hub.ledger.append(conn, [Draft("node.revoke", START_MS, fields)], changes)
+        take_in(hub.ledger, conn, changes, START_MS)
+
+    await hub.write(revoke)
+    await child.refused("hello", messages.Hello(bytes(32)), "not_permitted")
+    await child.refused("login", child.login_to(await greeted(child)), "not_permitted")
+
+
+async def test_one_nodes_sessions_push_out_nobody_elses(child: Caller, tmp_path: Path) -> None:
+    """A child that logs in again and again loses its own oldest sessions only."""
+    other = Caller(await enrol(tmp_path / "west", child.hub.node, WEST, seed=9), child.hub)
+    await other.login()
+    first = child.token
+    for _ in range(sessions.SESSIONS_PER_NODE_MAX):
+        await child.login()
+    with pytest.raises(SessionEnded):
+        child.hub.sessions.find(first or b"")
+    assert len(child.hub.sessions.of(EAST)) == sessions.SESSIONS_PER_NODE_MAX
+    await other.ask("hello", messages.Hello(bytes(32)), messages.HelloReply)
+
+
+async def test_a_child_asks_a_few_things_at_once_only(child: Caller) -> None:
+    """Beyond that it is told to come back; the session goes on."""
+    session = child.hub.sessions.find(child.token or b"")
+    session.busy = sessions.REQUESTS_MAX
+    with pytest.raises(Overloaded):
+        child.hub.sessions.find(child.token or b"")
+    session.busy = 0
+    await child.ask("hello", messages.Hello(bytes(32)), messages.HelloReply)
+
+
+async def test_challenges_are_bounded(child: Caller) -> None:
+    """Strangers who only greet cost a bounded memory."""
+    for _ in range(sessions.CHALLENGES_MAX + 10):
+        child.hub.sessions.challenge()
+    assert len(child.hub.sessions._challenges) == sessions.CHALLENGES_MAX
+
+
+async def test_a_reply_of_the_chain_comes_when_asked_for(child: Caller) -> None:
+    """A child that does not know its hub's key can have the chain that leads to it."""
+    greeting = await child.ask("greet", child.greet(chain=True), messages.Greeting)
+    assert len(greeting.chain) == 1
+    assert msgspec.structs.replace(greeting, chain=()) == greeting or greeting.chain
