@@ -135,7 +135,7 @@ async def _share(replay: Replay, peer: Peer, cases: Iterable[LoggedCase], turns:
         stated += answer["taken"] + answer["besides"]
         turns.taken += answer["taken"]
         turns.refused += answer["problems"]
-        advance(answer["taken"])
+        advance(answer["taken"] + (answer["repeated"] if turns.rounds == 1 else 0))  # later rounds meet the same again
     turns.left[peer.node] = left
     return stated
 
@@ -193,7 +193,7 @@ def _alone(replay: Replay, data: str, advance: Advance) -> Value:
         left += answer["left"]
         turns.taken += answer["taken"]
         turns.refused += answer["problems"]
-        advance(answer["taken"])
+        advance(answer["taken"] + answer["repeated"])
     turns.left = {node: left}
     count = Count(replay, node)
     execute(settings, "export", {"entries": True}, _Sink(count.take))
