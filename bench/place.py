@@ -87,7 +87,7 @@ class Place:
         """Join the network with a code."""
         self.folder.create()
         signing, sealing = self._keys()
-        joined = await join(joincode.parse_code(code), signing, sealing.public, self.transport, self.entropy, TIMEOUT_S)
+        joined = await join(joincode.parse_code(code), signing, sealing.public, self.transport, TIMEOUT_S)
         store = await Database.open(self.folder.store)
         await setup.begin(store, joined.node, joined.network, signing, joined.chain, self.clock, self.entropy)
         await store.close()
@@ -116,7 +116,7 @@ class Place:
         certificate = certificate_hash(ensure_certificate(self.folder.tls, self.node.id))
         self.hub = Hub(self.node, certificate, waiting_max=waiting_max)
         server: Server = await serve(self.hub, self.folder.tls, HOST, 0, connections_per_host_max=CONNECTIONS_PER_HOST)
-        self.leaving.push_async_callback(server.stop, 1.0)
+        self.leaving.push_async_callback(server.stop)
 
         async def answer(command: Command) -> object:
             return await carry_out(self.node, command)
