@@ -44,7 +44,7 @@ async def test_a_receipt_names_what_was_received(pair: tuple[Caller, Caller]) ->
     push = await east.next_push()
     reply = await east.push(push)
     identity = east.node.ledger.identity
-    row = await east.node.read(lambda conn: east.node.ledger.own_row(conn))
+    row = await east.node.read(east.node.ledger.own_row)
     (body,) = await receipts(east.hub.node)
     assert body == {"of": [[[identity.node, identity.incarnation], row.size, row.root]]}
     assert reply.held == (messages.Held(LogId(identity.node, identity.incarnation), row.size),)
@@ -92,7 +92,7 @@ async def test_rules_of_a_refused_push_are_forgotten(pair: tuple[Caller, Caller]
 
 async def test_a_mistake_of_ours_in_one_push_leaves_the_others_and_the_worker(pair: tuple[Caller, Caller], monkeypatch: pytest.MonkeyPatch) -> None:
     """What we did not foresee becomes one refusal; the next pushes are taken as ever."""
-    east, west = pair
+    east, _ = pair
     honest = intake.accept_set
 
     def broken(ledger: Any, conn: Connection, batch: Any, change: Any) -> Any:
