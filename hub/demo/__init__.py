@@ -57,6 +57,8 @@ def run(options: Mapping[str, Any]) -> None:
     if options.get("stop"):
         stopped = kept.stop(_named(options) or Path(KEPT_IN), clock)
         screen.say("demo.stopped", count=len(stopped))
+        if options["json"]:
+            console.write_json({"stopped": stopped})
         return
     with (
         _signals() as stop,

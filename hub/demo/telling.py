@@ -134,6 +134,8 @@ class Telling:
     def _is_settled(self) -> bool:
         if any(self._pending(place.node) for place in PLACES):
             return False
+        if any(self._network.ask(station, "status")["safety"] != "second" for station in CUT_STATIONS):
+            return False  # the receipts of the hub behind the parent are still on their way down
         return all(
             len({shown.get("digest") for shown in self._holders(key).values()}) == 1 for key in self._keys.values()
         )
