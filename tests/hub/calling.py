@@ -60,9 +60,9 @@ class Caller:
 
     def login_to(self, greeting: messages.Greeting, **changes: Any) -> messages.Login:
         identity = self.node.ledger.identity
-        proof = messages.login_text(identity.node, greeting.challenge, CERTIFICATE)
+        proof = messages.login_text(identity.node, greeting.challenge, self.hub.certificate)
         signature = identity.key.sign(keys.SignedKind.HELLO, identity.network, proof)
-        made = messages.Login(identity.node, greeting.challenge, CERTIFICATE, signature, "test")
+        made = messages.Login(identity.node, greeting.challenge, self.hub.certificate, signature, "test")
         return msgspec.structs.replace(made, **changes)
 
     async def next_push(self) -> messages.Push:

@@ -162,7 +162,7 @@ async def test_one_push_of_a_child_waits_at_a_time(pair: tuple[Caller, Caller]) 
 
 async def test_too_many_waiting_pushes_are_given_a_slot(pair: tuple[Caller, Caller]) -> None:
     """A full queue refuses with a time to come back, and keeps what it has."""
-    east, west = pair
+    east, _ = pair
     east.hub.intake._waiting_max = 1
     work = [asyncio.ensure_future(child.send("push", await child.next_push())) for child in pair]
     answers = await asyncio.gather(*work)

@@ -1,0 +1,304 @@
+"""The hub's door on real TLS sockets: slow, idle, odd and flooding callers cost little, and the honest are served."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hub.app import Hub
+from hub.server import BODY_BYTES_MAX, Server, Spans, serve
+from node import tls
+from node.transport import HttpsTransport
+from node.uplink import Settings, Uplink
+from protocol import messages
+from protocol.errors import LinkError, StoreError
+from tests.hub.calling import Caller
+from tests.node.building import CITY, EAST, WEST, enrol, found, furnish, hire, opened
+
+
+@dataclass
+class Open:
+    """A listening hub and an honest child."""
+
+    server: Server
+    child: Caller
+    tls: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+
+@asynccontextmanager
+async def listening(folder: Path, spans: Spans | None = None, **bounds: int) -> AsyncIterator[Open]:
+    city = await furnish(await found(folder / "city"))
+    node = await enrol(folder / EAST, city, EAST)
+    await hire(node)
+    pem = folder / "node.pem"
+    hub = Hub(city, tls.certificate_hash(tls.ensure_certificate(pem, CITY)))
+    server = await serve(hub, pem, "127.0.0.1", 0, spans=spans, **bounds)
+    try:
+        yield Open(server, Caller(node, hub), pem)
+    finally:
+        hub.close()
+        await server.stop()
+
+
+async def raw(open_: Open) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a bare TLS connection."""
+    return await asyncio.open_connection("127.0.0.1", open_.server.port, ssl=tls.client_context())
+
+
+async def said(open_: Open, request: bytes) -> bytes:
+    """Send bytes and return all that comes back until the hub closes, or a while passes."""
+    reader, writer = await raw(open_)
+    writer.write(request)
+    await writer.drain()
+    found = b""
+    try:
+        async with asyncio.timeout(0.4):
+            while part := await reader.read(1 << 16):
+                found += part
+    except TimeoutError:
+        pass
+    except OSError:
+        pass
+    writer.close()
+    return found
+
+
+def head(*lines: str, path: str = "/sync/1/greet", method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: hub", *lines, "", ""]).encode()
+
+
+async def sync(open_: Open, child: Caller | None = None) -> Uplink:
+    """Let a child do a whole round over real sockets."""
+    node = (child or open_.child).node
+    async with HttpsTransport() as transport:
+        uplink = Uplink(node, transport, Settings((open_.address,), 10.0))
+        await uplink.round()
+        uplink.close()
+    return uplink
+
+
+async def test_a_child_syncs_over_tls(tmp_path: Path) -> None:
+    """Meeting, pushing and pulling on real sockets, with signatures over the certificate that was shown."""
+    async with listening(tmp_path) as open_:
+        await opened(open_.child.node)
+        uplink = await sync(open_)
+        assert uplink.progress.acked == 3
+
+
+async def test_somebody_on_the_line_with_another_certificate_is_found(tmp_path: Path) -> None:
+    """TLS inspection or a wrong host ends at the signed greeting; nothing was sent."""
+    async with listening(tmp_path) as open_:
+        other = tmp_path / "other.pem"
+        tls.ensure_certificate(other, "middle")
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner, outer = await raw(open_)
+            await asyncio.gather(_pump(reader, outer), _pump(inner, writer), return_exceptions=True)
+
+        middle = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=tls.server_context(other))
+        port = middle.sockets[0].getsockname()[1]
+        async with HttpsTransport() as transport:
+            uplink = Uplink(open_.child.node, transport, Settings((f"127.0.0.1:{port}",), 5.0))
+            with pytest.raises(Exception, match=r"signature|certificate"):
+                await uplink.round()
+            uplink.close()
+        middle.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while part := await reader.read(1 << 16):
+        writer.write(part)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "identity, gzip"])
+async def test_a_content_encoding_is_refused_unread(tmp_path: Path, coding: str) -> None:
+    """Bodies are zstd inside the message; nothing else is ever unpacked."""
+    async with listening(tmp_path) as open_:
+        assert b" 415 " in await said(open_, head(f"Content-Encoding: {coding}", "Content-Length: 4") + b"abcd")
+
+
+async def test_an_oversize_body_is_refused_unread(tmp_path: Path) -> None:
+    """A length over the bound is refused from the head; a chunked body when it passes the bound."""
+    async with listening(tmp_path) as open_:
+        assert b" 413 " in await said(open_, head(f"Content-Length: {BODY_BYTES_MAX + 1}"))
+        chunk = b"%x\r\n" % (1 << 20) + bytes(1 << 20) + b"\r\n"
+        assert b" 413 " in await said(open_, head("Transfer-Encoding: chunked") + chunk * 2 + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head("Content-Length: 3", "Content-Length: 5") + b"abcde",
+        head("Content-Length: +3") + b"abc",
+        head("Content-Length: 3", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        head("X: " + "y" * 20_000, "Content-Length: 0"),
+        b"\x00\x01\x02\r\n\r\n",
+        b"POST /sync/1/greet HTTP/1.1\nHost: hub\n\n",
+        head("Transfer-Encoding: chunked") + b"zz\r\nabc\r\n0\r\n\r\n",
+    ],
+)
+async def test_odd_http_is_refused(tmp_path: Path, request_: bytes) -> None:
+    """Ambiguous lengths, huge heads and what is no HTTP get a 400 at most, and the hub goes on."""
+    async with listening(tmp_path) as open_:
+        answer = await said(open_, request_)
+        assert answer == b"" or answer.split(b" ")[1] in {b"400", b"403"}
+        await sync(open_)
+
+
+async def test_other_paths_and_methods_are_not_there(tmp_path: Path) -> None:
+    """The door has one room."""
+    async with listening(tmp_path) as open_:
+        assert b" 404 " in await said(open_, head("Content-Length: 0", path="/"))
+        assert b" 405 " in await said(open_, head("Content-Length: 0", method="GET"))
+        assert b" 401 " in await said(open_, head("Content-Length: 0", path="/sync/1/push"))
+        assert b" 403 " in await said(open_, head("Content-Length: 0", path="/sync/1/nothing"))
+
+
+async def test_a_head_that_trickles_is_cut_off(tmp_path: Path) -> None:
+    """Slow heads and idle connections end after their span, on any request of a connection."""
+    async with listening(tmp_path, Spans(header_s=0.6, body_s=0.6)) as open_:
+        begun = time.monotonic()
+        reader, writer = await raw(open_)
+        idle, idle_writer = await raw(open_)
+        for byte in head("Content-Length: 0")[:40]:
+            writer.write(bytes([byte]))
+            try:
+                await writer.drain()
+            except OSError:
+                break
+            await asyncio.sleep(0.05)
+            if reader.at_eof():
+                break
+        async with asyncio.timeout(5.0):
+            assert await _ended(reader)
+            assert await _ended(idle)
+        assert time.monotonic() - begun < 4.0
+        for one in (writer, idle_writer):
+            one.close()
+
+
+async def _ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        while await reader.read(1 << 16):
+            pass
+    except OSError:
+        pass
+    return True
+
+
+async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
+    """A byte at a time is not waited for: 408, and the connection is closed."""
+    async with listening(tmp_path, Spans(body_s=0.4)) as open_:
+        reader, writer = await raw(open_)
+        writer.write(head("Content-Length: 100") + b"x")
+        async with asyncio.timeout(4.0):
+            answer = await reader.read()
+        assert b" 408 " in answer
+        writer.close()
+
+
+async def test_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
+    """With two hundred silent connections open, an honest child syncs as ever."""
+    async with listening(tmp_path) as open_:
+        silent = await asyncio.gather(*(raw(open_) for _ in range(200)))
+        await opened(open_.child.node)
+        begun = time.monotonic()
+        await sync(open_)
+        assert time.monotonic() - begun < 3.0
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_strangers_are_counted_by_address_and_children_are_not(tmp_path: Path) -> None:
+    """An address full of half-sent greetings shuts out greetings from there, not who has a session already."""
+    async with listening(tmp_path, connections_per_host_max=3) as open_, HttpsTransport() as transport:
+        uplink = Uplink(open_.child.node, transport, Settings((open_.address,), 5.0))
+        await uplink.round()
+        held = [await raw(open_) for _ in range(3)]
+        for _, writer in held:
+            writer.write(head("Content-Length: 100") + b"x")
+            await writer.drain()
+        await asyncio.sleep(0.1)
+        assert b" 503 " in await said(open_, head("Content-Length: 1") + b"x")
+        await opened(open_.child.node)
+        await uplink.push_all()
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert b" 503 " not in await said(open_, head("Content-Length: 1") + b"x")
+        uplink.close()
+
+
+async def test_a_flooding_child_does_not_hold_up_another(tmp_path: Path) -> None:
+    """While one child sends the same push without end and stalls in others, another's changes pass within moments."""
+    async with listening(tmp_path) as open_:
+        west = Caller(await enrol(tmp_path / WEST, open_.child.hub.node, WEST, seed=5), open_.child.hub)
+        await hire(west.node)
+        for number in range(150):
+            await opened(open_.child.node, f"甲{number}")
+        await sync(open_, west)
+        alone_s = await _timed_change(open_, west)
+        await open_.child.login()
+        flood = asyncio.create_task(_flood(open_))
+        spans = [await _timed_change(open_, west) for _ in range(8)]
+        flood.cancel()
+        assert sorted(spans)[4] < max(1.0, 10 * alone_s)
+
+
+async def _flood(open_: Open) -> None:
+    body = messages.encode(await open_.child.next_push())
+    token = (open_.child.token or b"").hex()
+    async with HttpsTransport() as transport:
+        while True:
+            some = [transport.request(open_.address, "/sync/1/push", body, token=token, timeout_s=20.0) for _ in range(6)]
+            await asyncio.gather(*some, return_exceptions=True)
+
+
+async def _timed_change(open_: Open, west: Caller) -> float:
+    await opened(west.node, "乙")
+    begun = time.monotonic()
+    await sync(open_, west)
+    return time.monotonic() - begun
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    """A second hub on one port is refused with what to look for."""
+    async with listening(tmp_path) as open_:
+        with pytest.raises(StoreError, match="cannot listen"):
+            await serve(open_.child.hub, open_.tls, "127.0.0.1", open_.server.port)
+
+
+async def test_stopping_answers_those_who_wait(tmp_path: Path) -> None:
+    """A long poll ends with the program, within a moment."""
+    async with listening(tmp_path) as open_:
+        await sync(open_)
+        async with HttpsTransport() as transport:
+            uplink = Uplink(open_.child.node, transport, Settings((open_.address,), 5.0, 60))
+            await uplink.round()
+            waiting = asyncio.create_task(uplink._wait())
+            await asyncio.sleep(0.2)
+            begun = time.monotonic()
+            open_.child.hub.close()
+            await waiting
+            assert time.monotonic() - begun < 1.0
+            uplink.close()
+
+
+def test_only_modern_tls_is_spoken(tmp_path: Path) -> None:
+    """Nothing older than TLS 1.2."""
+    tls.ensure_certificate(tmp_path / "x.pem", CITY)
+    assert tls.server_context(tmp_path / "x.pem").minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert LinkError.retryable
