@@ -23,6 +23,7 @@ from tests.shell import Done, give, run, started
 pytestmark = pytest.mark.processes
 
 SEED = 4
+LONGEST_S = 80.0
 PAUSE_S = (0.3, 1.2)  # between two kills
 TIMES = re.compile(r"\d{4}-\d{2}-\d{2} [\d:.]+|\d{2}:\d{2}:\d{2}")
 VARYING = re.compile(
@@ -76,7 +77,14 @@ def killer(root: Path) -> Iterator[list[str]]:
 
 
 def told(root: Path, *options: object) -> Done:
-    return run("demo", "--seed", SEED, "--data", root, *options)
+    """A whole demo; one that hangs is told to stop, so that no process of it is left."""
+    with started("demo", "--seed", SEED, "--data", root, *options) as process:
+        try:
+            out, err = process.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            out, err = process.communicate(timeout=30)
+        return Done(process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
