@@ -443,7 +443,8 @@ def _without_bodies(bundle: Bundle) -> Bundle:
 
 def change_set(conn: Connection, row: LogRow, signed: Signed, checkpoint: Checkpoint) -> ChangeSet:
     """Return a sealed run as it travels."""
-    stored = logs.stored_run(conn, row.id, checkpoint.start, checkpoint.size)
+    read = logs.stored_run if checkpoint.start >= row.start else logs.forked_run
+    stored = read(conn, row.id, checkpoint.start, checkpoint.size)
     return ChangeSet(signed, shorten(row.log.node, row.suite, stored))
 
 

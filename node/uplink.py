@@ -507,7 +507,7 @@ class Uplink:
         receipted = keep_receipt(self.node.ledger, conn, changes, reply.receipt)
         for log_id, size in outgoing.sizes.items():
             row = logs.load_log(conn, log_id)
-            if receipted.get(row.log, 0) < size:
+            if receipted.get(row.id, 0) < size:
                 raise ProofInvalid(f"the parent's receipt does not name what was sent of {row.log.node}")
             logs.save_ack(conn, log_id, size)
         self._note_contact(conn)
@@ -574,7 +574,7 @@ class Uplink:
         faults.point("uplink.page_saved")
         self.progress.pulled += sum(len(bundle.entries) for bundle in reply.cases)
         await self._keep_receipts(reply.receipts)
-        if reply.more and reply.cursors == ask.cursors:
+        if reply.more and await self.cursors() == ask.cursors:  # what it says of our cursors is not what we hold
             raise PeerError("the parent says more, and gives nothing", hint="Update the parent's program.")
         return reply.more
 
@@ -733,7 +733,7 @@ def prepare_push(
     sizes: dict[int, int] = {}
     room, entries = PUSH_BYTES, 0
     for row in rows:
-        size = acked.get(row.id, 0)
+        size = max(acked.get(row.id, 0), row.start)
         if sets and row.size - size > BACKLOG:
             return _Outgoing(messages.encode(messages.Push(tuple(sets), head)), sizes, entries, more=True)
         for signed in ledger.checkpoints_from(conn, row, size):
@@ -776,11 +776,11 @@ def _only_entry(ledger: Ledger, conn: Connection, bundle: Bundle) -> Sparse:
     return taken[0]
 
 
-def keep_receipt(ledger: Ledger, conn: Connection, changes: Changes, bundle: Bundle) -> dict[LogId, int]:
+def keep_receipt(ledger: Ledger, conn: Connection, changes: Changes, bundle: Bundle) -> dict[int, int]:
     """Verify a receipt and keep it: its entry, and what it says of logs held here. What it says of other histories is passed over.
 
     Returns:
-        The size receipted of each log that it names and whose root is ours at that size.
+        Log id → the size receipted, of each log that it names and whose root is ours at that size.
 
     Raises:
         ProofInvalid, DecodeError: no receipt.
@@ -791,24 +791,34 @@ def keep_receipt(ledger: Ledger, conn: Connection, changes: Changes, bundle: Bun
         raise ProofInvalid("the parent's receipt is none")
     if header.body is None or hash_body(b"", header.body[0], body) != header.body[2]:
         raise ProofInvalid("the body of a receipt is not the one that was signed")
-    found: dict[LogId, int] = {}
+    found: dict[int, int] = {}
     rows = []
     try:
         at = int(header.fields["at"])
         for (node, incarnation), size, root in decode_body(body)["of"]:
-            row = logs.find_log(conn, LogId(node, incarnation))
-            if row is None or size > row.size:
-                continue
-            if _root_at(conn, row, size) not in {root, None}:
-                lines.event("receipt.other_history", lines.WARNING, author=row.log.node, peer=header.node, size=size)
+            row = _history(conn, LogId(node, incarnation), size, root)
+            if row is None:
                 continue
             rows.append((row.id, header.node, size, at, sparse.id))
-            found[row.log] = size
+            found[row.id] = size
             changes.receipted[row.id] = row.log.node
     except (KeyError, TypeError, ValueError) as exc:
         raise DecodeError("a receipt cannot be read") from exc
     logs.save_receipts(conn, rows)
     return found
+
+
+def _history(conn: Connection, log: LogId, size: int, root: bytes) -> LogRow | None:
+    """Return the log, or the rival branch of it, that has this root at this size; None when it is of no history held here."""
+    row = logs.find_log(conn, log)
+    if row is None or (size <= row.size and _root_at(conn, row, size) in {root, None}):
+        return row
+    for rival in logs.branches(conn, log):
+        if rival.start < size <= rival.size and _root_at(conn, rival, size) == root:
+            return rival
+    if size <= row.size:
+        lines.event("receipt.other_history", lines.WARNING, author=log.node, size=size)
+    return None
 
 
 def _root_at(conn: Connection, row: LogRow, size: int) -> bytes | None:

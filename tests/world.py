@@ -400,6 +400,13 @@ class World:
         self._wire(place)
         self._follow(place)
 
+    async def restart_session(self, name: str) -> None:
+        """Cut a machine's line for a moment, so that it meets its parent anew."""
+        place = self.places[name]
+        self.cut(name, place.parent or "")
+        await asyncio.sleep(80.0)
+        self.heal(name, place.parent or "")
+
     def _wire(self, place: Place) -> None:
         place.hub = Hub(place.node, place.certificate)
         place.uplink = None

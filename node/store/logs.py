@@ -72,10 +72,9 @@ def load_logs(conn: Connection) -> list[LogRow]:
 
 
 def load_pending(conn: Connection) -> list[LogRow]:
-    """Return the logs, held from their beginning, of which the parent did not acknowledge everything."""
+    """Return the logs, held without a gap, of which the parent did not acknowledge everything; rival branches too."""
     rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM logs l WHERE branch = x'' AND size > coalesce((SELECT a.size FROM acks a WHERE a.log = l.id), 0) "
-        "ORDER BY id"
+        f"SELECT {_COLUMNS} FROM logs l WHERE size > coalesce((SELECT a.size FROM acks a WHERE a.log = l.id), 0) ORDER BY id"
     )
     return [_row(row) for row in rows]
 
@@ -265,6 +264,15 @@ def stored_run(conn: Connection, log_id: int, start: int, end: int) -> list[Stor
     places.update(_earlier_places(conn, log_id, start, missing))
     salted: set[int] = set()  # entries of the run after which a receiver knows their case's salt
     return [_stored(row, header, cases, places, (log_id, start, salted)) for row, header in zip(rows, headers, strict=True)]
+
+
+def forked_run(conn: Connection, log_id: int, start: int, end: int) -> list[Stored]:
+    """Return a run that begins before its branch parts from the log's trunk: every entry written whole."""
+    branch = load_log(conn, log_id)
+    trunk = find_log(conn, branch.log)
+    shared = entries_between(conn, trunk.id, start, branch.start) if trunk is not None else []
+    rows = [*shared, *entries_between(conn, log_id, branch.start, end)]
+    return [Stored(row.raw, row.body, None, None, None) for row in rows]
 
 
 def _stored(
