@@ -252,13 +252,14 @@ async def test_join_given_twice_answers_the_same(city: Machine, tmp_path: Path) 
     assert await east.join(code) == first
 
 
-async def test_a_machine_killed_before_its_store_joins_again(city: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", ["store.before_commit", "store.committed"])
+async def test_a_machine_killed_before_its_store_joins_again(city: Machine, tmp_path: Path, point: str) -> None:
     """Between enrolment and store the power fails: the same code gives the same keys and the same enrolment."""
     east = machine(tmp_path)
     draft = east.folder.root / "joining.sqlite3"
 
     def power_fails(label: str) -> None:
-        if label == "store.before_commit" and draft.exists():
+        if label == point and draft.exists():
             raise faults.Crash(label)
 
     async with city.serving() as (hub, _):

@@ -384,6 +384,17 @@ async def test_a_branch_leads_on(city: Node, east: Node) -> None:
     assert len(await evidence(city)) == 1
 
 
+async def test_what_is_not_the_branch_is_not_taken_for_it(city: Node, east: Node) -> None:
+    """A set of a third history inside the branch's range is no repeat of the branch: it is asked for from the beginning."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x", "y", "z")
+    third = words(twin_of(clone, 3), "w")
+    await give(city, words(log, "b").change_set(), clone.change_set())
+    with pytest.raises(GapFound) as caught:
+        await give(city, third.change_set(3))
+    assert caught.value.size_held == 2
+
+
 async def test_the_first_log_goes_on_beside_its_branch(city: Node, east: Node) -> None:
     """A fork stops neither history: each is led on by its own sets, also where they differ in length."""
     log = words(log_of(east), "a")
@@ -616,10 +627,20 @@ async def test_relayed_bundles_verify_elsewhere(west: Node, east: Node, city: No
     await bring(city, *relayed)
     assert await held(city, log) == entries(log)
     assert sorted(await city.store.own(relay(city)), key=str) == sorted(relayed, key=str)
-    bare = await city.store.own(
-        lambda conn: city.ledger.bundles(conn, [(conn.execute("SELECT max(id) FROM entries").fetchone()[0], 0, 1)], with_bodies=False)
-    )
-    assert [one.body for bundle in bare for one in bundle.entries] == [None]
+
+
+async def test_bodies_are_withheld_on_request(west: Node, east: Node) -> None:
+    """Without bodies the entries and their proofs are the same: relayed ones and those of a whole log."""
+    log = log_of(east)
+    opening(log, west)
+    await bring(west, log.bundle([0]))
+    for _ in range(2):
+        row = await row_of(west, log)
+        (one,) = await west.read(lambda conn, log_id=row.id: logs.entries_between(conn, log_id, 0, 1))  # type: ignore[misc]
+        place = (one.id, one.log, one.index)
+        found = await west.store.own(lambda conn, at=place: west.ledger.bundles(conn, [at], with_bodies=False))  # type: ignore[misc]
+        assert found == [bare(log.bundle([0]))]
+        await give(west, log.change_set())
 
 
 FALSE_BUNDLES: dict[str, tuple[type[PeerError], Callable[[Log, Bundle], Bundle]]] = {

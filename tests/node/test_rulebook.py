@@ -285,6 +285,19 @@ async def test_only_a_hub_with_the_right_invites_below_itself(tmp_path: Path, ci
     assert may_invite(city.rules, void) is False
 
 
+@pytest.mark.parametrize("rights", [(), ("enrol",)])
+async def test_a_newcomer_invites_only_with_the_right(city: Node, east: Node, rights: tuple[str, ...]) -> None:
+    """A node that no register has yet stands by its own invitation: with the right to enrol its enrolments count, else not."""
+    log = log_of(east)
+    enrolment(log, EAST_TOWN, invite(log, EAST_TOWN, rights=rights).link)
+    town = Log(EAST_TOWN, key_of(EAST_TOWN), log.network, now=START_MS)
+    enrolment(town, EAST_VILLAGE, invite(town, EAST_VILLAGE, EAST_TOWN).link)
+    await give(city, log.change_set(), town.change_set())
+    assert city.rules.record(EAST_TOWN) is not None
+    assert (city.rules.record(EAST_VILLAGE) is not None) is bool(rights)
+    assert said(await restarted(city)) == said(city.rules)
+
+
 # --- registers
 
 
