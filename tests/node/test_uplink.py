@@ -19,7 +19,16 @@ from node.store import logs
 from node.store.database import Connection
 from node.uplink import Settings, Uplink, call, keep_receipt, prepare_push, refusal_of
 from protocol import errors, limits, messages
-from protocol.errors import DecodeError, GapFound, LinkError, Overloaded, PeerError, ProofInvalid, TongbanError, VersionUnsupported
+from protocol.errors import (
+    DecodeError,
+    GapFound,
+    LinkError,
+    Overloaded,
+    PeerError,
+    ProofInvalid,
+    TongbanError,
+    VersionUnsupported,
+)
 from protocol.log import Bundle, Signed
 from tests import story
 from tests.hub.calling import CERTIFICATE, Caller, city_and_child, dump
@@ -39,7 +48,7 @@ class Line:
         self.lose: set[str] = set()  # answers to lose, once each
         self.twist: Callable[[str, Response], Response] | None = None
 
-    async def request(self, address: str, path: str, body: bytes, *, token: str | None = None, timeout_s: float) -> Response:
+    async def request(self, _address: str, path: str, body: bytes, *, token: str | None = None, **_: Any) -> Response:
         name = path.rsplit("/", 1)[1]
         self.carried.append(name)
         answer = await self.hub.handle(name, bytes.fromhex(token) if token else None, body)
@@ -385,8 +394,7 @@ async def _wakes(world: World) -> None:
             world.heal()
         begun = world.loop.time()
         await story.ask(world.places[D1], "case.open", item="spot", applicant="王伟", id_number=story.ID_NUMBER)
-        while await world._behind(world.places[D1]):
-            await asyncio.sleep(0.02)
+        await world.settle(rounds=1_000, step_s=0.02)
         assert world.loop.time() - begun < (14.0 if cut else 0.5)
 
 
