@@ -39,7 +39,7 @@ def case() -> None:
 @click.option("--field", "fields", multiple=True, metavar="K=V", help="表单 · one answer of the form; repeatable")
 @click.argument("more", nargs=-1, metavar="[K=V]...")
 @with_settings
-def open_(  # noqa: PLR0917 - what a counter is told
+def open_(
     settings: Settings,
     item: str,
     applicant: str,
@@ -273,7 +273,7 @@ def reclaim(settings: Settings, case: str, after: str | None, reason: str) -> in
 )
 @click.option("--after", metavar="KEY", help="从哪件之后 · key of the last case of the page before")
 @with_settings
-def list_(  # noqa: PLR0917 - the filters of a list
+def list_(
     settings: Settings,
     state: str | None,
     holder: str | None,
