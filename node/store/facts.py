@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from node.store.database import Connection, insert_rows
 from protocol.log import decode_header, hash_header
 from protocol.register import Fact
 
-_SELECT = "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry "
+LINK_BYTES: Final = 16  # half of a hash
+_SELECT: Final = "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry "
 
 
 def save(conn: Connection, rows: list[tuple[int, bytes]]) -> None:
@@ -23,7 +25,7 @@ def find(conn: Connection, leaf: bytes) -> Fact | None:
 
 def find_by_link(conn: Connection, link: object) -> Fact | None:
     """Return a rule entry by its link, as a header names it; None for what is no link."""
-    if not isinstance(link, bytes):
+    if not isinstance(link, bytes) or len(link) != LINK_BYTES:
         return None
     between = (link + b"\x00" * 16, link + b"\xff" * 16)
     return _fact(conn.execute(_SELECT + "WHERE f.leaf BETWEEN ? AND ?", between).fetchone())

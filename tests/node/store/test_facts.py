@@ -46,7 +46,7 @@ async def test_a_fact_is_found_by_its_hash_and_by_its_link(city: Node) -> None:
             assert facts.find_by_link(conn, placed.leaf[:16]) == fact
         assert facts.find(conn, bytes(32)) is None
         assert facts.find(conn, one.leaf[:16]) is None
-        for link in (bytes(16), b"\xff" * 16, one.leaf, None, "link", 7, [one.leaf[:16]]):
+        for link in (bytes(16), b"\xff" * 16, one.leaf, one.leaf[:15], b"", None, "link", 7, [one.leaf[:16]]):
             assert facts.find_by_link(conn, link) is None, link
 
     await city.read(check)
