@@ -7,15 +7,20 @@ from typing import Final
 
 from node.store import facts
 from node.store.database import Connection
+from protocol import limits
 from protocol.errors import PeerError
 from protocol.log import Header
 from protocol.register import RULE_TYPES, Fact, Register, Right, Rules, read_register
 
+ENROLLING: Final = frozenset({"node.invite", "node.enrol"})
+AGAIN_MAX: Final = 1_000  # enrolments without effect that are looked at again at a time: a signature each, at worst
 UPSETTING: Final = frozenset({"node.admit", "node.revoke"})  # they change how older entries stand
 
 
 def note_facts(conn: Connection, rules: Rules, entries: Sequence[tuple[int, bytes, Header]]) -> None:
     """Remember rule entries among new ones: they wait for a register; an enrolment makes its key known at once.
+
+    An enrolment whose invitation comes later makes it known then.
 
     Args:
         entries: (entry id, leaf hash, header).
@@ -24,15 +29,31 @@ def note_facts(conn: Connection, rules: Rules, entries: Sequence[tuple[int, byte
     if not stated:
         return
     facts.save(conn, [(entry_id, leaf) for entry_id, leaf, _ in stated])
-    for _, leaf, header in stated:
-        if header.type == "node.enrol":
-            _note_enrolment(conn, rules, Fact(leaf, header))
+    if any(header.type in ENROLLING for _, _, header in stated):
+        note_enrolments(conn, rules)
+
+
+def note_enrolments(conn: Connection, rules: Rules) -> None:
+    """Make known whatever enrolments allow that no register took in yet, oldest first.
+
+    One may rest on another that stands behind it; so it goes on until a round brings nothing, at most one round for each
+    level of the tree. Of enrolments without effect the oldest are tried again, up to a bound; the others wait for a register.
+    """
+    waiting = [one for one in facts.unregistered_facts(conn) if one.header.type == "node.enrol"]
+    for _ in range(limits.DEPTH_MAX):
+        idle = [one for one in waiting if rules.record(str(one.header.fields.get("node"))) is None]
+        known = rules.enrolled
+        for one in idle[:AGAIN_MAX]:
+            _note_enrolment(conn, rules, one)
+        waiting = idle
+        if rules.enrolled == known:
+            return
 
 
 def _note_enrolment(conn: Connection, rules: Rules, enrolment: Fact) -> None:
     invite = facts.find_by_link(conn, enrolment.header.fields.get("invite"))
     if invite is None:
-        return  # the register will bring both
+        return  # it comes later, or the register brings both
     if not may_invite(rules, invite):
         return
     try:
@@ -62,6 +83,7 @@ def take_register(conn: Connection, rules: Rules, entry_id: int, found: Register
     stated = [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None]
     rules.take(found, stated)
     facts.save_register(conn, found.number, entry_id, found.facts)
+    note_enrolments(conn, rules)  # it may have brought the right of an inviter
     return {str(fact.header.fields.get("node")) for fact in stated if fact.header.type in UPSETTING}
 
 
@@ -74,7 +96,5 @@ def load_rules(conn: Connection) -> Rules:
             continue
         found = read_register(entry.leaf, entry.header, entry.body or b"")
         rules.take(found, [fact for leaf in found.facts if (fact := facts.find(conn, leaf)) is not None])
-    for fact in facts.unregistered_facts(conn):
-        if fact.header.type == "node.enrol":
-            _note_enrolment(conn, rules, fact)
+    note_enrolments(conn, rules)
     return rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,13 +15,13 @@ from node.ledger import Changes, Draft
 from node.node import Node
 from node.projection import Batch
 from node.registrar import take_in
-from node.rulebook import load_rules, may_invite, take_register
+from node.rulebook import load_rules, may_invite, note_enrolments, take_register
 from node.store import facts
 from node.store.database import Connection
 from protocol import keys
 from protocol.errors import DecodeError, UnknownSigner
 from protocol.log import Bundle, ChangeSet, decode_header, hash_header
-from protocol.register import Fact, Register, Right, Rules, join_message, read_register
+from protocol.register import Fact, NodeRecord, Register, Right, Rules, join_message, read_register
 from tests.node.building import (
     CITY,
     EAST,
@@ -230,6 +231,58 @@ async def test_an_enrolment_without_its_invitation_waits_for_both(city: Node, ea
     await city.write(lambda conn, _: _number(city, conn, log))
     assert city.rules.record(EAST_TOWN) is not None
     assert city.rules.now.node(EAST_TOWN) is not None
+
+
+async def test_an_invitation_that_comes_after_its_enrolment(city: Node, east: Node) -> None:
+    """In whatever order the two came, the key is known once both are here, and the live rules are those of a restart."""
+    log = log_of(east)
+    enrolment(log, EAST_TOWN, invite(log, EAST_TOWN).link)
+    await bring(city, log.bundle([1]))
+    assert city.rules.record(EAST_TOWN) is None
+    await bring(city, log.bundle([0, 1]))  # as when the chain of a key is fetched
+    assert city.rules.record(EAST_TOWN) is not None
+    assert said(await restarted(city)) == said(city.rules)
+
+
+async def test_an_enrolment_below_one_that_comes_later(city: Node, east: Node) -> None:
+    """What a hub enrolled for a parent that is not known yet holds when the parent's enrolment is here, also after a restart."""
+    log = log_of(east)
+    town = invite(log, EAST_TOWN, rights=("enrol",))
+    enrolment(log, EAST_VILLAGE, invite(log, EAST_VILLAGE, EAST_TOWN).link)
+    await give(city, log.change_set())
+    assert city.rules.record(EAST_VILLAGE) is None
+    enrolment(log, EAST_TOWN, town.link)
+    await give(city, log.change_set(3))
+    assert city.rules.record(EAST_VILLAGE) is not None
+    assert said(await restarted(city)) == said(city.rules)
+
+
+async def test_a_right_that_a_register_brings_later(tmp_path: Path, city: Node) -> None:
+    """An enrolment waits for its inviter's right: the register that grants it makes the key known at once."""
+    plain, town = await enrol(tmp_path / "west", city, WEST, seed=3, rights=()), "650103001000"
+    log = log_of(plain)
+    enrolment(log, town, invite(log, town, WEST).link)
+    await give(city, log.change_set())
+    assert city.rules.record(town) is None
+
+    def grant(conn: Connection, changes: Changes) -> None:
+        (placed,) = city.ledger.append(conn, [Draft("rights.grant", START_MS, {"to": WEST, "right": "enrol"})], changes)
+        newest = city.rules.registers[-1]
+        register = Register(newest.number + 1, placed.leaf, newest.leaf, (placed.leaf,), CITY)
+        take_register(conn, city.rules, placed.id, register)
+
+    await city.write(grant)
+    held = await city.read(lambda conn: _noted_again(conn, city.rules))
+    assert city.rules.record(town) is not None
+    assert held == city.rules.local
+
+
+def _noted_again(conn: Connection, rules: Rules) -> dict[str, NodeRecord]:
+    """Return what a restart makes of the waiting enrolments, the registers being folded."""
+    again = copy.deepcopy(rules)
+    again.local.clear()
+    note_enrolments(conn, again)
+    return again.local
 
 
 def _number(root: Node, conn: Connection, log: Log) -> None:
