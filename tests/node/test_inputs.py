@@ -218,7 +218,8 @@ def test_any_text_is_json_or_refused(text: str) -> None:
 def test_the_documented_examples_are_accepted(tmp_path: Path) -> None:
     """The examples in the description of the formats follow it."""
     text = (Path(__file__).resolve().parents[2] / "docs" / "FORMATS.md").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"```(toml|json|csv)\n(.*?)```", text, re.DOTALL))
+    found = re.findall(r"```(toml|json|csv)\n(.*?)```", text, re.DOTALL)
+    blocks = {kind: block for kind, block in found if "tongban-replay-map" not in block}  # tests of replay read that one
     assert blocks.keys() == {"toml", "json", "csv"}
     files = {kind: write(tmp_path, f"example.{kind}", block) for kind, block in blocks.items()}
     assert load_file(files["toml"], parse_catalogue)[0].code == "employment-hardship"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +156,10 @@ def test_schema_and_parser_know_the_same_keys() -> None:
     from node.replaying.mapping import COMMANDS
 
     assert set(commands) == COMMANDS
+
+
+def test_the_documented_example_is_accepted() -> None:
+    """The example in the description of the formats follows it."""
+    described = (Path(__file__).resolve().parents[3] / "docs" / "FORMATS.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```toml\n(.*?)```", described, re.DOTALL) if "tongban-replay-map" in one]
+    assert parse_map(tomllib.loads(block), "example").activities
