@@ -109,7 +109,7 @@ async def enrol(folder: Path, hub: Node, node: str, *, seed: int = 2, rights: tu
     return made
 
 
-def _enrol(  # noqa: PLR0917 - what an invitation and a joining machine bring
+def _enrol(
     hub: Node,
     conn: Connection,
     changes: Changes,
