@@ -21,7 +21,7 @@ from protocol.authority import RulesJudge
 from protocol.cases import Context, Held, decode_context, encode_context, state_word
 from protocol.errors import DecodeError
 from protocol.fold import Effect, Folded, advance, fold
-from protocol.log import Header, Known, Rebuilt, decode_header, hash_header, salt_of
+from protocol.log import Header, Known, Rebuilt, decode_header, fits, hash_header, salt_of
 from protocol.register import Rules
 from protocol.standing import is_cut, order_of
 
@@ -42,6 +42,7 @@ class Touched:
     parties: tuple[str, ...] = ()
     parties_before: tuple[str, ...] = ()
     missing: tuple[bytes, ...] = ()
+    doubted: bool = False  # entries were here before the opening: nobody could prove their bodies
 
 
 NAMING: Final = frozenset({"open", "correct"})  # types whose bodies may state an applicant's name
@@ -85,11 +86,30 @@ class Batch:
         first = self._next_entry
         self._next_entry += len(entries)
         stored: list[tuple[int, int, int, int | None, bytes, bytes | None]] = []
-        for entry_id, key, (index, entry) in zip(range(first, self._next_entry), keys, entries, strict=True):
+        proven = [
+            (index, one if key is None or one.salt is not None or one.body is None else self._proven(key, one))
+            for key, (index, one) in zip(keys, entries, strict=True)
+        ]
+        for entry_id, key, (index, entry) in zip(range(first, self._next_entry), keys, proven, strict=True):
             case_id = None if key is None else self._touch(row.id, index, entry, entry_id, key)
             stored.append((entry_id, row.id, index, case_id, entry.raw, entry.body))
         logs.insert_entries(self._conn, stored)
         return list(range(first, self._next_entry))
+
+    def _proven(self, key: bytes, entry: Rebuilt) -> Rebuilt:
+        """Return an entry of a case whose opening stands in another log, without its body if that is not the one signed."""
+        salt = self.touched[key].row.salt
+        if salt is None or entry.body is None or entry.header is None or fits(entry.header.body, entry.body, salt):
+            return entry  # without the opening nobody can tell yet: `_check_earlier` will
+        return Rebuilt(entry.raw, None, entry.leaf, entry.header, None)
+
+    def _check_earlier(self, touched: Touched) -> None:
+        """Drop false bodies that came before their case's opening, with whose salt they can be told now."""
+        for row in logs.entries_of_cases(self._conn, [touched.row.id])[touched.row.id]:
+            header = _readable(row.raw)
+            if header is None or row.body is None or header.type == "open" or fits(header.body, row.body, touched.row.salt):
+                continue
+            logs.drop_body(self._conn, row.id)
 
     def salts(self, keys: set[bytes]) -> dict[bytes, bytes]:
         """Return the salts of cases, as far as they are known by now."""
@@ -130,6 +150,7 @@ class Batch:
         assert header is not None  # it has a case
         if case.open_log is None and header.type == "open":
             case.open_log, case.salt = log_id, entry.salt
+            touched.doubted = case.entries > 0
         self._added[log_id, index] = (entry, touched)
         touched.new.append((entry_id, log_id, index, entry))
         touched.first = touched.first or entry_id
@@ -141,6 +162,9 @@ class Batch:
     def finish(self) -> list[Touched]:
         """Fold every touched case and write its row; returns what changed."""
         changed = [touched for touched in self.touched.values() if touched.new]
+        for touched in changed:
+            if touched.doubted:
+                self._check_earlier(touched)
         slow = [touched for touched in changed if not self._extend(touched)]
         held = logs.entries_of_cases(self._conn, [touched.row.id for touched in slow])
         for touched in slow:

@@ -530,6 +530,16 @@ class World:
                 return count
         raise AssertionError(f"seed {self.seed}: the network does not converge; behind: {behind}; {self.problems[:5]}")
 
+    async def settle_below(self, top: str) -> None:
+        """Let a hub's children come to rest, whatever is above it."""
+        for _ in range(100):
+            await asyncio.sleep(5.0)
+            hub = self.places[top].node
+            behind = [one for one in self if one.parent == top and await hub.read(lambda conn, one=one: _size(conn, one.node.ledger.identity.log)) < await one.node.read(lambda conn, one=one: one.node.ledger.own_row(conn).size)]
+            if not behind:
+                return
+        raise AssertionError("the children do not come to rest")
+
     async def settle_without(self, away: str) -> None:
         """Let all but one machine come to rest."""
         for _ in range(100):

@@ -71,6 +71,11 @@ def load_logs(conn: Connection) -> list[LogRow]:
     return [_row(row) for row in conn.execute(f"SELECT {_COLUMNS} FROM logs ORDER BY id")]
 
 
+def drop_body(conn: Connection, entry_id: int) -> None:
+    """Forget a body that is not the one its header names; the header stays."""
+    conn.execute("UPDATE entries SET body = NULL WHERE id = ?", (entry_id,))
+
+
 def load_pending(conn: Connection) -> list[LogRow]:
     """Return the logs, held without a gap, of which the parent did not acknowledge everything; rival branches too."""
     rows = conn.execute(

@@ -15,9 +15,11 @@ from node.registrar import take_in
 from node.store.database import Connection
 from protocol import messages
 from protocol.errors import Overloaded, StoreError, TongbanError
-from protocol.log import LogId, decode_body, decode_header
+from protocol.log import ChangeSet, LogId, decode_body, decode_header
+from tests import story
 from tests.hub.calling import Caller, city_and_child, clock, count, dump
-from tests.node.building import CITY, EAST, HOUR_MS, MINUTE_MS, START_MS, WEST, Act, ask, enrol, hire, opened
+from tests.node.building import CITY, EAST, HOUR_MS, ID_NUMBER, MINUTE_MS, START_MS, WEST, Act, ask, enrol, hire, opened
+from tests.world import World
 
 
 @pytest.fixture
@@ -243,6 +245,45 @@ async def test_an_afterwards_entry_is_not_dated(tmp_path: Path) -> None:
     await ask(child.node, "case.open", Act("1001", "3", START_MS - 24 * HOUR_MS), item="permit", applicant="王伟", id_number="11010519491231002X")
     await child.push()
     assert await dated(child) == []
+
+
+# --- bodies
+
+
+def test_a_relay_cannot_change_what_a_department_wrote(tmp_path: Path) -> None:
+    """A body is proven with its case's salt, also where the case was opened in another log; a false one is not kept."""
+    with World(1, tmp_path) as world:
+        world.run(_twisted_on_the_way(world))
+
+
+async def _twisted_on_the_way(world: World) -> None:
+    oracle, true, false = story.Oracle(), "同意补贴一百元整", "同意补贴九千元整"
+    await story.build(world, ((story.D1, CITY), (story.V1, story.D1), (story.D2, CITY), (story.SOCIAL, story.D2), (story.CIVIL, story.D2)))
+    case = (await story.step(world, oracle, story.V1, "a", "case.open", item="cross", applicant="王伟", id_number=ID_NUMBER))["case"]
+    await story.step(world, oracle, story.V1, "b", "case.offer", case=case, to=story.D2)
+    for kind, params in (("take", {}), ("accept", {}), ("dispatch", {"stage": story.STAGE})):
+        await story.step(world, oracle, story.D2, kind, f"case.{kind}", case=case, **params)
+    await world.settle()
+    world.cut(story.D2, CITY)
+    await story.step(world, oracle, story.SOCIAL, "e", "case.task", case=case, task="社保核验", result="pass", text=true)
+    await world.settle_below(story.D2)
+    relay = Caller(world.places[story.D2].node, world.places[CITY].hub)
+    await relay.login()
+    push = await relay.next_push()
+    await relay.push(msgspec.structs.replace(push, sets=tuple(twisted(change, true.encode(), false.encode()) for change in push.sets)))
+    shown = await story.ask(world.places[CITY], "show", case=case)
+    step = next(one for one in shown["timeline"] if one["type"] == "task")
+    assert (step["effect"], step.get("text")) == ("applied", None)
+    assert (await story.ask(world.places[CITY], "verify"))["problems"] == []
+
+
+def twisted(change: ChangeSet, old: bytes, new: bytes) -> ChangeSet:
+    """Return a set with a text exchanged for another of the same length, wherever a body holds it."""
+    entries = [
+        one.replace(old, new) if isinstance(one, bytes) else msgspec.structs.replace(one, body=one.body and one.body.replace(old, new))
+        for one in change.entries
+    ]
+    return msgspec.structs.replace(change, entries=entries)
 
 
 # --- who is taken
