@@ -7,7 +7,7 @@ is held is kept as evidence; a body is kept only when it is the one that its hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -361,9 +361,16 @@ def _fill_bodies(batch: Batch, taken: Sequence[Sparse], bundles: Iterable[Bundle
     """Add bodies whose cases' salts are known by now; a body that cannot be proven is left out, and fetched later."""
     came = {entry.raw: entry.body for bundle in bundles for entry in bundle.entries if entry.body is not None}
     wanted = [one for one in taken if one.entry.header is not None and one.entry.raw in came]
+    openings = [one for one in wanted if one.entry.header is not None and one.entry.header.case is None]
+    for one in openings:  # first: their salts prove the others
+        _fill_body(batch, one, came[one.entry.raw], {})
     salts = batch.salts({key for one in wanted if (key := one.entry.header.case) is not None})  # type: ignore[union-attr]
     for one in wanted:
-        read = read_entry(one.row.log.node, one.entry.raw, came[one.entry.raw], salts)
-        header = one.entry.header
-        if read.body is not None and (header is None or header.case is None or header.case in salts):
-            batch.fill(EntryRow(one.id, one.row.id, one.index, None, one.entry.raw, None), one.row.id, read)
+        if one.entry.header is not None and one.entry.header.case in salts:
+            _fill_body(batch, one, came[one.entry.raw], salts)
+
+
+def _fill_body(batch: Batch, one: Sparse, body: bytes | None, salts: Mapping[bytes, bytes]) -> None:
+    read = read_entry(one.row.log.node, one.entry.raw, body, salts)
+    if read.body is not None:
+        batch.fill(EntryRow(one.id, one.row.id, one.index, None, one.entry.raw, None), one.row.id, read)

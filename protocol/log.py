@@ -395,8 +395,8 @@ class _Run:
         salt = _salt_for(entry.type, case, body, self.salts)
         if isinstance(reference, int):
             reference = _recomputed(index, reference, body, salt)
-        elif body is not None and not fits(reference, body, salt):
-            body = None
+        else:
+            body, salt = _fitting(entry.type, reference, body, salt)
         header = Header(
             FORMAT,
             self.checkpoint.suite,
@@ -450,8 +450,8 @@ def read_entry(node: str, raw: bytes, body: bytes | None, salts: Mapping[bytes, 
     if header.node != node:  # nobody states an entry for somebody else
         return Rebuilt(raw, None, leaf, None, None)
     salt = _salt_for(header.type, header.case, body, salts)
-    fitting = body if body is not None and fits(header.body, body, salt) else None
-    return Rebuilt(raw, fitting, leaf, header, salt or None)
+    body, salt = _fitting(header.type, header.body, body, salt)
+    return Rebuilt(raw, body, leaf, header, salt or None)
 
 
 def _recomputed(index: int, scheme: int, body: bytes | None, salt: bytes | None) -> BodyRef:
@@ -487,6 +487,19 @@ def _salt_for(kind: str, case: bytes | None, body: bytes | None, salts: Mapping[
     if kind == "open":
         return _opening_salt(body) if body is not None else None
     return b"" if case is None else salts.get(case)
+
+
+def _fitting(
+    kind: str, reference: BodyRef | None, body: bytes | None, salt: bytes | None
+) -> tuple[bytes | None, bytes | None]:
+    """Return body and salt without what the header does not commit to: an opening's salt is no better than its body."""
+    if body is None:
+        return None, salt
+    if kind == "open" and salt is None:  # its salt can only be in the body
+        return None, None
+    if fits(reference, body, salt):
+        return body, salt
+    return None, None if kind == "open" else salt
 
 
 def _opening_salt(body: bytes) -> bytes | None:

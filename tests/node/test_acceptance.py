@@ -32,7 +32,9 @@ from protocol.log import (
     ChangeSet,
     Checkpoint,
     Signed,
+    decode_body,
     decode_checkpoint,
+    encode_body,
     rebuild,
     sign_checkpoint,
     verify_bundle,
@@ -757,6 +759,30 @@ async def test_a_body_is_kept_only_once_its_salt_proves_it(west: Node, east: Nod
     await bring(west, _with(log.bundle([0, 1]), body=false.entry.body))
     assert await bodies(west, log) == {0: case.entry.body, 1: None}
     await bring(west, log.bundle([1]))
+    assert await bodies(west, log) == {0: case.entry.body, 1: note.entry.body}
+
+
+async def test_a_false_opening_body_gives_no_salt(west: Node, east: Node) -> None:
+    """A salt counts only once the opening's header proves the body that holds it: a lie shuts the truth out nowhere."""
+    log = log_of(east)
+    case = opening(log, west)
+    note = noted(log, west, case)
+    lie = encode_body({**decode_body(case.entry.body or b""), "salt": bytes(16)})
+    good = log.bundle([0, 1])
+    await bring(west, Bundle(good.signed, (msgspec.structs.replace(good.entries[0], body=lie), good.entries[1])))
+    assert await bodies(west, log) == {0: None, 1: None}
+    await bring(west, log.bundle([0]))
+    await bring(west, good)
+    assert await bodies(west, log) == {0: case.entry.body, 1: note.entry.body}
+
+
+async def test_opening_and_other_bodies_come_late_together(west: Node, east: Node) -> None:
+    """An answer that brings the opening's body proves the other bodies in it."""
+    log = log_of(east)
+    case = opening(log, west)
+    note = noted(log, west, case)
+    await bring(west, bare(log.bundle([0, 1])))
+    await bring(west, log.bundle([0, 1]))
     assert await bodies(west, log) == {0: case.entry.body, 1: note.entry.body}
 
 

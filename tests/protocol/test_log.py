@@ -526,6 +526,29 @@ def test_a_false_body_is_left_out() -> None:
     assert rebuild(simple_case().checkpoint(), [opening, lied], {})[1].body is None
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_opening_that_does_not_fit_gives_no_salt(whole: bool) -> None:
+    """The salt in an opening's body counts only if the header commits to that body with it; a body without one is left out."""
+    made = Log(WEST, key_of(WEST), NETWORK)
+    case = made.state("open", OPENING, {"applicant": "a"}, salt=bytes(range(16)), epoch=0, basis=(1, bytes(8)))
+    length = len(case.entry.body or b"")
+    (good,) = made.change_set().entries
+    assert isinstance(good, WireEntry)
+    lies = [
+        log.encode_body({"salt": bytes(16), "applicant": "a"}),
+        log.encode_body({"salt": b"", "applicant": "a" * 17}),
+        bytes(length),
+    ]
+    assert {len(lie) for lie in lies} == {length}
+    for body in (case.entry.body, *lies):
+        wire = msgspec.msgpack.encode((case.entry.raw, body))
+        short = msgspec.structs.replace(good, body=body, body_ref=case.header.body)
+        (one,) = rebuild(made.checkpoint(), [wire if whole else short], {})
+        true = body == case.entry.body
+        assert one.raw == case.entry.raw
+        assert (one.body, one.salt) == ((body, case.salt) if true else (None, None))
+
+
 def test_an_entry_in_the_name_of_another_is_opaque() -> None:
     """A right signature over an entry of another author makes it no entry of theirs."""
     foreign = written(1).entries[0].entry
