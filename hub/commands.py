@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from hub import enrolment
@@ -16,28 +17,35 @@ from node.command import Command
 from node.config import Config, join_address
 from node.folder import Folder, write_private
 from node.joining import join as join_network
+from node.ledger import Ledger
 from node.node import Node
 from node.office.desk import Act
 from node.ports import Clock, Entropy
 from node.store import logs
-from node.store.database import Connection, Database
+from node.store.database import Connection, Database, Store
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
-from protocol import divisions, joincode, keys
-from protocol.errors import CommandRefused, InputError, LinkError
-from protocol.log import Bundle
+from protocol import divisions, joincode, keys, limits
+from protocol.errors import InputError, LinkError
+from protocol.problems import Fields
 from protocol.text import clean
 
 EXPIRES_H: Final = 168
 SYNC_TIMEOUT_S: Final = 60.0
+SYNC_TIMEOUT_MAX_S: Final = 7 * 24 * 3_600.0  # as the command line allows
 
-_uplinks: dict[int, Uplink] = {}  # by id of the running node; owner: the event loop
+_uplinks: dict[int, Uplink] = {}  # by id of a running node, while it runs; owner: the event loop
 
 
-def attach(node: Node, uplink: Uplink | None) -> None:
-    """Let the running node's commands use its uplink."""
+@contextmanager
+def attached(node: Node, uplink: Uplink | None) -> Iterator[None]:
+    """Let the running node's commands use its uplink until the block ends; a root has none."""
     if uplink is not None:
         _uplinks[id(node)] = uplink
+    try:
+        yield
+    finally:
+        _uplinks.pop(id(node), None)
 
 
 async def carry_out(node: Node, command: Command) -> object:
@@ -53,52 +61,47 @@ async def carry_out(node: Node, command: Command) -> object:
 async def init(
     folder: Folder, clock: Clock, entropy: Entropy, *, division: str, name: str, listen: str | None, advertise: str | None
 ) -> dict[str, object]:
-    """Found a new network; this machine is its root.
+    """Found a new network; this machine is its root. Given again after an interruption, it begins again with the same keys.
 
     Raises:
-        InputError: not a division code, or the folder has a node already.
+        InputError: not a division code, no name, a wrong address, or the folder has a node already. Nothing was written.
     """
-    divisions.check_node_id(division) if divisions.is_node_id(division) else _bad_division(division)
+    if not divisions.is_node_id(division):
+        raise InputError(f"{division!r} is not a division code", hint="12 digits, with -suffix for a department.")
+    named = clean(name, limits.NAME_CHARS_MAX)
+    if not named:
+        raise InputError("the network needs a name")
     settings = configuration.with_addresses(Config(), listen=listen, advertise=advertise)
     folder.create()
     with folder.locked():
-        if folder.exists():
-            raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
-        return await _found(folder, clock, entropy, division, clean(name), settings)
+        _check_free(folder)
+        return await _found(folder, clock, entropy, division, named, settings)
+
+
+def _check_free(folder: Folder) -> None:
+    """Refuse a folder with a node, or with one that a hub has enrolled: keys alone are left of an `init` that was killed."""
+    if folder.store.exists():
+        raise InputError(f"{folder.root}: a node lives here already", hint="Use another --data folder.")
+    if configuration.load(folder.config).uplink.parents:
+        raise InputError(f"{folder.root}: joining was not finished", hint="Give the `join` command again.")
 
 
 async def _found(
     folder: Folder, clock: Clock, entropy: Entropy, division: str, name: str, settings: Config
 ) -> dict[str, object]:
-    signing, sealing = entropy.bytes(32), entropy.bytes(32)
+    key, sealing = _own_keys(folder, entropy)
     recovery = setup.new_recovery(entropy)
-    folder.save_seed("signing", signing)
-    folder.save_seed("sealing", sealing)
+    public = [keys.SigningKey(seed).public for seed in recovery]
     write_private(folder.config, configuration.render(settings).encode("utf-8"))
-    store = await Database.open(folder.store)
-    try:
-        ledger = await setup.found(
-            store,
-            division,
-            name,
-            keys.SigningKey(signing),
-            keys.SealingKey(sealing).public,
-            [keys.SigningKey(seed).public for seed in recovery],
-            clock,
-            entropy,
-        )
-    finally:
-        await store.close()
+    ledger = await _lay_down(
+        folder, lambda store: setup.found(store, division, name, key, sealing.public, public, clock, entropy)
+    )
     return {
         "node": division,
         "network": ledger.identity.network.hex(),
         "root_fingerprint": keys.key_id(ledger.identity.key.public).hex(),
         "recovery": [seed.hex() for seed in recovery],
     }
-
-
-def _bad_division(division: str) -> None:
-    raise InputError(f"{division!r} is not a division code", hint="12 digits, with -suffix for a department.")
 
 
 async def join(
@@ -149,7 +152,9 @@ async def _join(
         parents = (joined.address, *(one for one in parsed.addresses if one != joined.address))
         settings = configuration.with_addresses(settings, parents=parents)
         write_private(folder.config, configuration.render(settings).encode("utf-8"))
-        await _begin(folder, joined.node, joined.network, key, joined.chain, clock, entropy)
+        await _lay_down(
+            folder, lambda store: setup.begin(store, joined.node, joined.network, key, joined.chain, clock, entropy)
+        )
         await _first_sync(folder, clock, entropy, transport, parents, timeout_s)
     return {"node": joined.node, "parent": joined.parent, "network": joined.network.hex()}
 
@@ -161,19 +166,18 @@ def _own_keys(folder: Folder, entropy: Entropy) -> tuple[keys.SigningKey, keys.S
     return keys.SigningKey(folder.load_seed("signing")), keys.SealingKey(folder.load_seed("sealing"))
 
 
-async def _begin(
-    folder: Folder, node: str, network: bytes, key: keys.SigningKey, chain: Sequence[Bundle], clock: Clock, entropy: Entropy
-) -> None:
+async def _lay_down(folder: Folder, work: Callable[[Store], Awaitable[Ledger]]) -> Ledger:
     """Lay the store down under another name, then give it its own: a folder has a whole store, or none."""
-    draft = folder.store.with_name("joining.sqlite3")
+    draft = folder.store.with_name("draft.sqlite3")
     for leftover in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
         leftover.unlink(missing_ok=True)
     store = await Database.open(draft)
     try:
-        await setup.begin(store, node, network, key, chain, clock, entropy)
+        ledger = await work(store)
     finally:
         await store.close()
     draft.replace(folder.store)
+    return ledger
 
 
 async def _first_sync(
@@ -198,44 +202,44 @@ async def _first_sync(
 
 
 async def _invite(node: Node, params: Mapping[str, Any], act: Act) -> dict[str, object]:
-    name = params.get("name")
-    invited = params.get("node")
-    if not isinstance(name, str) or not isinstance(invited, str):
-        raise InputError("an invitation needs a node and a name")
-    addresses = _addresses(node, params)
-    hours = int(params.get("expires_h") or EXPIRES_H)
-    done = await enrolment.invite(
-        node, invited, clean(name), parent=params.get("parent"), expires_h=hours, addresses=addresses, officer=act.officer
-    )
+    wish = operations.read_params("invite", params, _wish)
+    done = await enrolment.invite(node, **wish, officer=act.officer)
     return {"node": done.node, "parent": done.parent, "code": done.code, "expires": operations.time_text(done.expires)}
 
 
-def _addresses(node: Node, params: Mapping[str, Any]) -> tuple[str, ...]:
-    told = tuple(str(one) for one in params.get("addresses") or ())
-    record = node.rules.record(node.id)
-    known = record.addresses if record else ()
-    found = tuple(dict.fromkeys((*known, *told)))
-    if not found:
-        raise CommandRefused(
-            "this hub has no address that a new machine could call",
-            hint="Start it once with `tongban run`, or set [advertise] address in config.toml.",
-        )
-    return found[: joincode.ADDRESSES_MAX]
+def _wish(fields: Fields) -> dict[str, Any]:
+    """Read an invitation: the keywords of `enrolment.invite`."""
+    return {
+        "invited": fields.text("node"),
+        "name": fields.checked("name", clean),
+        "parent": fields.optional_text("parent"),
+        "expires_h": fields.integer("expires_h", 1, limits.INVITE_HOURS_MAX, default=EXPIRES_H),
+        "addresses": fields.texts("addresses", lambda text: configuration.parse_address(text, "addresses")),
+    }
 
 
 async def _sync(node: Node, params: Mapping[str, Any], _: Act) -> dict[str, object]:
-    timeout_s = float(params.get("timeout_s") or SYNC_TIMEOUT_S)
+    timeout_s, settings = operations.read_params("sync", params, _how)
     if node.parent is None:
         return {"acked": 0, "pulled": 0, "pending": 0}
     running = _uplinks.get(id(node))
     if running is not None:
         return await _sync_with(Uplink(node, running.transport, running.settings), timeout_s)
-    settings = params.get("settings")
-    if not isinstance(settings, Config):
-        settings = Config()
     async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
         told = Settings(settings.uplink.parents, settings.uplink.request_timeout_s)
         return await _sync_with(Uplink(node, transport, told), timeout_s)
+
+
+def _how(fields: Fields) -> tuple[float, Config]:
+    """Read how long to try, seconds, and where no node runs the settings of this machine."""
+    timeout_s, settings = fields.raw("timeout_s", SYNC_TIMEOUT_S), fields.raw("settings", Config())
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= SYNC_TIMEOUT_MAX_S:
+        fields.fault("timeout_s", f"must be a number of seconds up to {SYNC_TIMEOUT_MAX_S:.0f}")
+        timeout_s = SYNC_TIMEOUT_S
+    if not isinstance(settings, Config):
+        fields.fault("settings", "is not to be given from outside")
+        settings = Config()
+    return float(timeout_s), settings
 
 
 async def _sync_with(uplink: Uplink, timeout_s: float) -> dict[str, object]:

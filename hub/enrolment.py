@@ -7,6 +7,7 @@ holds; the same machine asking again (its answer was lost) gets the same enrolme
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ from node.rulebook import may_invite
 from node.store.database import Connection
 from protocol import divisions, joincode, keys, messages, register
 from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
-from protocol.log import Bundle, decode_header, hash_header
+from protocol.log import Bundle, Header, decode_header, hash_header
 from protocol.register import Fact, Invite, Right
 
 HOUR_MS: Final = 3_600_000
@@ -40,17 +41,18 @@ async def invite(
 ) -> Invited:
     """State an invitation and return its joining code.
 
+    Args:
+        addresses: of this hub, beside those that it announced; only for children of its own.
+
     Raises:
-        CommandRefused: not a node id, there already, or not ours to invite.
+        CommandRefused: not a node id, there already, not ours to invite, or a parent whose address nobody knows.
     """
     parent = parent or node.id
     _check_invitation(node, invited, parent)
+    addresses = _addresses(node, parent, addresses)
     seed = node.entropy.bytes(keys.SEED_BYTES)
     now = node.clock.wall_ms()
     expires = now + expires_h * HOUR_MS
-    record = node.rules.record(parent)
-    if record is not None and parent != node.id:
-        addresses = record.addresses or addresses
     fields = {
         "node": invited,
         "name": name,
@@ -85,6 +87,24 @@ def _check_invitation(node: Node, invited: str, parent: str) -> None:
         raise CommandRefused(f"{parent} does not stand at or below this node", hint="Invite at the hub above it.")
     if not view.allows(node.id, Right.ENROL):
         raise CommandRefused(f"node {node.id} has no right to enrol", hint="Invite at the hub above.")
+
+
+def _addresses(node: Node, parent: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where the new machine finds the hub that enrols it: its parent."""
+    record = node.rules.record(parent)
+    known = record.addresses if record is not None else ()
+    found = tuple(dict.fromkeys((*known, *own) if parent == node.id else known))
+    if not found and parent != node.id:
+        raise CommandRefused(
+            f"no address of {parent} is known here: the code would lead nowhere",
+            hint=f"Start {parent} once with `tongban run`, sync, then invite again; or invite there.",
+        )
+    if not found:
+        raise CommandRefused(
+            "this hub has no address that a new machine could call",
+            hint="Start it once with `tongban run`, or set [advertise] address in config.toml.",
+        )
+    return found[: joincode.ADDRESSES_MAX]
 
 
 class Enrolment:
@@ -125,6 +145,7 @@ class Enrolment:
         ledger, now = self._node.ledger, self._node.clock.wall_ms()
         found = _find_invite(conn, ask)
         if found is None:
+            self._check_unknown(conn, ask, now)
             raise UnknownSigner(
                 "this hub does not know the invitation (yet)",
                 hint="If the code was made elsewhere, wait until this hub has synced, then join again; else ask for a new one.",
@@ -157,6 +178,14 @@ class Enrolment:
         changes.rules = True
 
 
+    def _check_unknown(self, conn: Connection, ask: messages.Join, now: int) -> None:
+        """Refuse a code whose invitation is not here, where another one for its node is open: no newer one is on its way."""
+        for fact, invite in _invites_with(conn, ask.node.encode()):
+            is_open = invite.node == ask.node and invite.parent == self._node.id and now <= invite.expires
+            if is_open and may_invite(self._node.rules, fact):
+                raise JoinRefused("the joining code is not genuine: this node was invited with another one")
+
+
 def _check_inviter(ledger: Ledger, fact: Fact) -> None:
     """Refuse an invitation that its author had no right to: any node may write one into its log."""
     if not may_invite(ledger.rules, fact):
@@ -174,17 +203,27 @@ def _check_proof(ledger: Ledger, invite: Invite, ask: messages.Join) -> None:
 
 
 def _find_invite(conn: Connection, ask: messages.Join) -> tuple[Fact, Invite] | None:
+    return next((one for one in _invites_with(conn, ask.invite) if one[1].key == ask.invite), None)
+
+
+def _invites_with(conn: Connection, part: bytes) -> Iterator[tuple[Fact, Invite]]:
+    """Yield the invitations whose header holds these bytes, the newest first."""
     rows = conn.execute(
-        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE instr(e.raw, ?) ORDER BY f.entry DESC",
-        (ask.invite,),
+        "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE instr(e.raw, ?) ORDER BY f.entry DESC", (part,)
     )
-    for (raw,) in rows:
+    for (raw,) in rows.fetchall():
         header = decode_header(raw)
-        if header.type == "node.invite" and header.fields.get("key") == ask.invite:
-            fields = register.read_fields(header)
-            if isinstance(fields, Invite):
-                return Fact(hash_header(raw), header), fields
-    return None
+        fields = _read_invite(header) if header.type == "node.invite" else None
+        if fields is not None:
+            yield Fact(hash_header(raw), header), fields
+
+
+def _read_invite(header: Header) -> Invite | None:
+    try:
+        fields = register.read_fields(header)
+    except DecodeError:
+        return None  # kept, without effect
+    return fields if isinstance(fields, Invite) else None
 
 
 def chain_of(ledger: Ledger, conn: Connection, node: str) -> list[Bundle]:

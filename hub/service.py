@@ -75,7 +75,7 @@ async def run(
             stack.push_async_callback(node.close)
             server = await stack.enter_async_context(_listening(node, folder, config))
             uplink = await stack.enter_async_context(_uplinked(node, config))
-            commands.attach(node, uplink)
+            stack.enter_context(commands.attached(node, uplink))
 
             async def carry_out(command: Command) -> object:
                 if command.name == STOP:  # works on every system, and for who did not start this process

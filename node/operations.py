@@ -69,12 +69,12 @@ async def run(node: Node, name: str, params: Mapping[str, Any], act: Act) -> obj
 
 def _writes(name: str, read: Reader) -> None:
     async def operation(node: Node, params: Mapping[str, Any], act: Act) -> object:
-        return await at_desk(node, act, _read(name, params, read))
+        return await at_desk(node, act, read_params(name, params, read))
 
     register(name, operation)
 
 
-def _read(name: str, params: Mapping[str, Any], read: Callable[[Fields], Any]) -> Any:  # noqa: ANN401 - whatever `read` makes
+def read_params(name: str, params: Mapping[str, Any], read: Callable[[Fields], Any]) -> Any:  # noqa: ANN401 - whatever `read` makes
     """Read parameters; every fault is named before anything is done."""
     problems = Problems(name)
     fields = Fields(params, "", problems)
@@ -277,23 +277,23 @@ def _open(fields: Fields) -> Work:
 
 
 async def _officer_list(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("officer.list", params, _nothing)
+    read_params("officer.list", params, _nothing)
     found = await node.read(officers.load)
     return [officer.shown() for _, officer in sorted(found.items())]
 
 
 async def _catalogue_list(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("catalogue.list", params, _nothing)
+    read_params("catalogue.list", params, _nothing)
     return await node.read(lambda conn: publishing.list_items(node.rules.now, conn))
 
 
 async def _calendar_list(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("calendar.list", params, _nothing)
+    read_params("calendar.list", params, _nothing)
     return await node.read(lambda conn: publishing.list_calendars(node.rules.now, conn))
 
 
 async def _list(node: Node, params: Mapping[str, Any], _act: Act) -> AsyncIterator[object]:
-    return listing.list_cases(node, _read("list", params, _wanted))
+    return listing.list_cases(node, read_params("list", params, _wanted))
 
 
 def _wanted(fields: Fields) -> listing.Wanted:
@@ -311,7 +311,7 @@ def _wanted(fields: Fields) -> listing.Wanted:
 
 
 async def _show(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    case, as_of = _read("show", params, lambda fields: (fields.text("case"), _day(fields)))
+    case, as_of = read_params("show", params, lambda fields: (fields.text("case"), _day(fields)))
     return await node.read(lambda conn: page.show_case(node, conn, case, as_of))
 
 
@@ -320,28 +320,28 @@ def _day(fields: Fields) -> dt.date | None:
 
 
 async def _status(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("status", params, _nothing)
+    read_params("status", params, _nothing)
     return await node.read(lambda conn: status.status(node, conn))
 
 
 async def _verify(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("verify", params, _nothing)
+    read_params("verify", params, _nothing)
     return (await inspection.verify(node)).shown()
 
 
 async def _rebuild(node: Node, params: Mapping[str, Any], _act: Act) -> object:
-    _read("rebuild", params, _nothing)
+    read_params("rebuild", params, _nothing)
     return await rebuilding.rebuild(node)
 
 
 async def _export(node: Node, params: Mapping[str, Any], _act: Act) -> AsyncIterator[object]:
-    if not _read("export", params, lambda fields: _flag(fields, "entries")):
+    if not read_params("export", params, lambda fields: _flag(fields, "entries")):
         raise InputError("what to export is not said", hint="Give --entries.")
     return export.export_entries(node)
 
 
 def _nothing(_fields: Fields) -> None:
-    """Read no parameter: `_read` names any that is given."""
+    """Read no parameter: `read_params` names any that is given."""
 
 
 _WRITING: Final[Mapping[str, Reader]] = {

@@ -25,10 +25,11 @@ from node.store.database import Connection
 from node.tls import certificate_hash, ensure_certificate
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
-from protocol import joincode, keys
+from protocol import joincode, keys, limits
 from protocol.errors import (
     CommandRefused,
     InputError,
+    InputProblems,
     JoinRefused,
     LinkError,
     PeerError,
@@ -193,6 +194,9 @@ async def test_a_folder_that_another_process_has_is_left_alone(city: Machine) ->
         {"division": "6501"},
         {"division": "650100000000-"},
         {"division": "乌鲁木齐"},
+        {"name": "  "},
+        {"name": "网\u202e络"},
+        {"name": "网" * 201},
         {"listen": "7650"},
         {"listen": "127.0.0.1:65536"},
         {"listen": "a host:7650"},
@@ -202,12 +206,43 @@ async def test_a_folder_that_another_process_has_is_left_alone(city: Machine) ->
     ids=str,
 )
 async def test_wrong_words_make_no_folder(tmp_path: Path, given: dict[str, str]) -> None:
-    """A division or an address that is none is refused before anything is made."""
+    """A division, a name or an address that is none is refused before anything is made."""
     fresh = machine(tmp_path, "city", 1)
     with pytest.raises(InputError) as caught:
         await fresh.init(**given)
     assert caught.value.exit_code == 2
     assert not fresh.folder.root.exists()
+
+
+@pytest.mark.parametrize("point", ["folder.drafted", "store.before_commit", "store.committed"])
+async def test_init_killed_in_the_middle_can_be_given_again(tmp_path: Path, point: str) -> None:
+    """Keys without a store are no node: the same command makes the network, with the keys that are there."""
+    city = machine(tmp_path, "city", 1)
+
+    def power_fails(label: str) -> None:
+        if label == point:
+            raise faults.Crash(label)
+
+    with faults.hooked(power_fails), pytest.raises(faults.Crash):
+        await city.init()
+    assert not city.folder.store.exists()
+    kept = {name: seed for name, seed in contents(city.folder.keys).items() if name.endswith(".seed")}
+    assert (await city.init())["node"] == CITY
+    assert kept.items() <= contents(city.folder.keys).items()
+    assert [path.name for path in city.folder.root.glob("draft*")] == []
+    async with city.opened() as node:
+        assert node.ledger.identity.key.public == keys.SigningKey(city.folder.load_seed("signing")).public
+
+
+async def test_init_leaves_a_folder_alone_that_was_enrolled(city: Machine, tmp_path: Path) -> None:
+    """A machine that lost its store after it joined is still a node of its network: only `join` goes on there."""
+    east = machine(tmp_path)
+    async with city.serving() as (hub, _):
+        await east.join(await code_for(hub))
+    for path in east.folder.root.glob("tongban.sqlite3*"):
+        path.unlink()
+    with pytest.raises(InputError, match="not finished"):
+        await east.init()
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -238,7 +273,7 @@ async def test_a_machine_joins_over_tls(city: Machine, tmp_path: Path) -> None:
     assert (found.uplink.parents, found.listen.port, found.advertise.address) == ((address,), 0, "east.example.cn:7650")
     async with east.opened() as node:
         assert (node.id, node.parent, node.rules.number) == (EAST, CITY, hub.rules.number)
-    assert sorted(path.name for path in east.folder.root.glob("*.sqlite3*") if path.name.startswith("joining")) == []
+    assert sorted(path.name for path in east.folder.root.glob("*.sqlite3*") if path.name.startswith("draft")) == []
 
 
 async def test_join_given_twice_answers_the_same(city: Machine, tmp_path: Path) -> None:
@@ -256,7 +291,7 @@ async def test_join_given_twice_answers_the_same(city: Machine, tmp_path: Path) 
 async def test_a_machine_killed_before_its_store_joins_again(city: Machine, tmp_path: Path, point: str) -> None:
     """Between enrolment and store the power fails: the same code gives the same keys and the same enrolment."""
     east = machine(tmp_path)
-    draft = east.folder.root / "joining.sqlite3"
+    draft = east.folder.root / "draft.sqlite3"
 
     def power_fails(label: str) -> None:
         if label == point and draft.exists():
@@ -403,11 +438,25 @@ async def test_a_forged_code_enrols_nobody(city: Machine, tmp_path: Path, kind: 
     async with city.serving() as (hub, _):
         code = await code_for(hub)
         forged = changed(code, seed=bytes(32)) if kind == "seed" else changed(code, node=WEST)
-        with pytest.raises(UnknownSigner if kind == "seed" else JoinRefused):
+        with pytest.raises(JoinRefused) as caught:
             await east.join(forged)
+        assert caught.value.exit_code == 1
         assert await enrolments(hub) == []
         assert not east.folder.store.exists()
         assert (await east.join(code))["node"] == EAST
+
+
+async def test_a_code_that_the_hub_does_not_know_yet_stays_good(city: Machine, tmp_path: Path) -> None:
+    """The invitation may be on its way, also where an older one has expired: try later, and nothing is stated."""
+    east = machine(tmp_path)
+    async with city.serving() as (hub, _):
+        code = await code_for(hub, expires_h=1)
+        city.clock.pass_ms(HOUR_MS + 1)
+        for unknown in (changed(code, seed=bytes(32)), changed(code, node=WEST, seed=bytes(32))):
+            with pytest.raises(UnknownSigner) as caught:
+                await east.join(unknown)
+            assert caught.value.retryable
+        assert await enrolments(hub) == []
 
 
 async def test_a_folder_keeps_its_node(city: Machine, tmp_path: Path) -> None:
@@ -507,6 +556,26 @@ async def test_an_invitation_that_cannot_hold_is_refused(city: Machine, params: 
         assert await node.read(lambda conn: node.ledger.own_row(conn).size) == before
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"expires_h": hours} for hours in ("soon", -1, 0, True, 1.5, limits.INVITE_HOURS_MAX + 1)),
+        *({"addresses": addresses} for addresses in ("h:1", ["nonsense"], ["h:0"], [7], 7, {"h:1": 1})),
+        *({"name": name} for name in (" ", "", 7, "a\nb", "x" * 1_000)),
+        {"parent": 7},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+async def test_wrong_parameters_of_an_invitation_are_named(city: Machine, params: dict[str, Any]) -> None:
+    """What comes over the local API is checked as a file is: the parameter is named, and nothing is stated."""
+    async with city.opened() as node:
+        before = await node.read(lambda conn: node.ledger.own_row(conn).size)
+        with pytest.raises(InputProblems, match=next(iter(params))):
+            await operations.run(node, "invite", {"node": EAST, "name": "x", "addresses": [DEAD], **params}, Act())
+        assert await node.read(lambda conn: node.ledger.own_row(conn).size) == before
+
+
 async def test_who_may_not_enrol_invites_nobody(city: Machine, tmp_path: Path) -> None:
     """A department has no right to enrol; nor does anybody invite above or beside itself, or a node that is there already."""
     east, department = machine(tmp_path), machine(tmp_path, "rsj", 3)
@@ -555,7 +624,37 @@ async def test_the_city_invites_for_a_district(city: Machine, tmp_path: Path) ->
             assert record.parent == EAST
 
 
+async def test_inviting_for_a_district_needs_its_address_and_not_ours(city: Machine, tmp_path: Path) -> None:
+    """The code leads to the parent named: refused, with what to do, until that was started once; ours may be unknown."""
+    east = machine(tmp_path)
+    async with city.serving() as (hub, address):
+        await east.join(await code_for(hub))
+        before = await hub.read(lambda conn: hub.ledger.own_row(conn).size)
+        with pytest.raises(CommandRefused) as caught:
+            await invited(hub, EAST_TOWN, parent=EAST, addresses=(address,))
+        assert EAST in caught.value.hint
+        assert await hub.read(lambda conn: hub.ledger.own_row(conn).size) == before
+        async with east.serving() as (district, at):
+            settings = config.load(east.folder.config)
+            await operations.run(district, "sync", {"settings": settings, "timeout_s": 1.0}, Act())
+        known = hub.rules.node_histories[CITY].values
+        known[-1] = replace(known[-1], addresses=())
+        assert joincode.parse_code(await code_for(hub, EAST_TOWN, parent=EAST)).addresses == (at,)
+
+
 # --- sync
+
+
+@pytest.mark.parametrize(
+    "params",
+    [*({"timeout_s": span} for span in ("soon", -1, 0, True, float("nan"), 1e9)), {"settings": {}}, {"nonsense": 1}],
+    ids=str,
+)
+async def test_wrong_parameters_of_sync_are_named(city: Machine, params: dict[str, Any]) -> None:
+    """They are refused before anybody is called, at the root too."""
+    async with city.opened() as node:
+        with pytest.raises(InputProblems, match=next(iter(params))):
+            await operations.run(node, "sync", params, Act())
 
 
 async def test_the_root_has_nobody_to_sync_with(city: Machine) -> None:
@@ -611,13 +710,11 @@ async def test_a_running_node_syncs_by_its_own_uplink(city: Machine, tmp_path: P
         await east.join(await code_for(hub))
     async with city.serving() as (_, again), east.opened() as node, HttpsTransport() as transport:
         assert again != address
-        commands.attach(node, None)
-        with pytest.raises(LinkError):
+        with commands.attached(node, None), pytest.raises(LinkError):
             await operations.run(node, "sync", {"timeout_s": 1.0}, Act())
         uplink = Uplink(node, transport, Settings((again,), timeout_s=5.0))
-        commands.attach(node, uplink)
-        try:
-            listeners = list(node.listeners)
+        listeners = list(node.listeners)
+        with commands.attached(node, uplink):
             await operations.run(node, "officer.add", {"id": "2001", "name": "李四"}, Act())
             done = await operations.run(node, "sync", {"timeout_s": 1.0}, Act())
             assert (done["acked"], done["pending"]) == (1, 0)  # type: ignore[index]
@@ -628,8 +725,9 @@ async def test_a_running_node_syncs_by_its_own_uplink(city: Machine, tmp_path: P
             with pytest.raises(LinkError):
                 await operations.run(node, "sync", {"timeout_s": 1.0}, Act())
             assert node.listeners == listeners
-        finally:
-            commands._uplinks.pop(id(node))
+        settings = Config(uplink=replace(Config().uplink, parents=(again,)))
+        done = await operations.run(node, "sync", {"timeout_s": 1.0, "settings": settings}, Act())
+        assert done["pending"] == 0  # type: ignore[index] # the attachment ended with its block: what was given counts
 
 
 async def test_an_operation_is_carried_out_as_claimed(city: Machine) -> None:
