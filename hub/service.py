@@ -74,6 +74,7 @@ async def run(
             node = await setup.open_node(folder, clock, entropy)
             stack.push_async_callback(node.close)
             server = await stack.enter_async_context(_listening(node, folder, config))
+            node.listen = join_address(server.host, server.port)
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
 

@@ -27,13 +27,14 @@ Listener = Callable[[Changes], None]
 
 @dataclass(slots=True)
 class Node:
-    """One node. `listeners` are called on the event loop after each commit."""
+    """One node. `listeners` are called on the event loop after each commit. `listen`: where it answers others, while it runs."""
 
     store: Store
     ledger: Ledger
     clock: Clock
     entropy: Entropy
     listeners: list[Listener] = field(default_factory=list)
+    listen: str | None = None
 
     @property
     def id(self) -> str:

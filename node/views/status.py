@@ -27,7 +27,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "parent": node.parent,
         "network": node.ledger.identity.network.hex(),
         "incarnation": node.ledger.identity.incarnation.hex(),
-        "listen": record.addresses[0] if record is not None and record.addresses else None,
+        "listen": node.listen or (record.addresses[0] if record is not None and record.addresses else None),
         "store": _store(conn),
         "version": PROGRAM,
         "basis": _basis(node),
