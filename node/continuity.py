@@ -31,19 +31,6 @@ from protocol.log import (
 )
 
 
-def root_at(conn: Connection, row: LogRow, size: int) -> bytes:
-    """Return a held log's root at an earlier size."""
-    if size == row.size:
-        return row.root
-    signed = logs.checkpoint_at(conn, row.id, size)
-    if signed is not None:
-        return decode_checkpoint(signed.checkpoint).root
-    compact = merkle.CompactRange(0, ())
-    for start in range(0, size, 10_000):
-        compact = compact.append_many(logs.leaves_between(conn, row.id, start, min(size, start + 10_000)))
-    return compact.root() if size else b""
-
-
 def common_size(ledger: Ledger, conn: Connection, theirs: Sequence[ChangeSet], start: int) -> int:
     """Return up to where our own log and the parent's copy of it are one.
 
@@ -78,7 +65,7 @@ def reincarnate(ledger: Ledger, conn: Connection, changes: Changes, common: int,
         incarnation: 16 new random bytes.
     """
     old = ledger.own_row(conn)
-    shared = root_at(conn, old, common)
+    shared = logs.root_at(conn, old, common)
     identity = ledger.identity
     ledger.become(Identity(identity.node, incarnation, identity.key, identity.network))
     logs.set_meta(conn, "incarnation", incarnation)
@@ -106,7 +93,7 @@ def _cover(ledger: Ledger, conn: Connection, old: LogRow, common: int) -> None:
         end = min(common, start + limits.SET_ENTRIES)
         leaves = logs.leaves_between(conn, old.id, start, end)
         checkpoint = Checkpoint(
-            FORMAT, old.suite, old.log.node, old.log.incarnation, start, end, root_at(conn, old, end), merkle.root(leaves), ledger.identity.key.id
+            FORMAT, old.suite, old.log.node, old.log.incarnation, start, end, logs.root_at(conn, old, end), merkle.root(leaves), ledger.identity.key.id
         )
         signed = sign_checkpoint(checkpoint, ledger.identity.key, ledger.identity.network)
         logs.save_checkpoint(conn, old.id, checkpoint, signed)
@@ -128,8 +115,5 @@ def _move(conn: Connection, old: LogRow, new: LogRow, common: int) -> None:
     conn.execute("UPDATE cases SET open_log = NULL WHERE open_log = ?", (old.id,))
     conn.execute("UPDATE cases SET open_log = (SELECT e.log FROM entries e WHERE e.case_id = cases.id ORDER BY e.id LIMIT 1) WHERE open_log IS NULL AND salt IS NOT NULL")
     logs.save_log(conn, new.id, new.range.append_many(leaves))
-    shared = merkle.CompactRange(0, ())
-    for start in range(0, common, 10_000):
-        shared = shared.append_many(logs.leaves_between(conn, old.id, start, min(common, start + 10_000)))
-    logs.save_log(conn, old.id, shared)
+    logs.save_log(conn, old.id, logs.range_at(conn, old, common))
     logs.save_ack(conn, old.id, common)

@@ -159,7 +159,7 @@ class _LogCheck:
 
     def _checkpoints(self, conn: Connection, start: int, end: int) -> Iterator[_Mark]:
         rows = conn.execute(
-            "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ? AND size <= ?", (self._row.id, start, end)
+            "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ? AND size <= ? AND whole", (self._row.id, start, end)
         )
         for raw, signature in rows:
             checkpoint = _checked_checkpoint(self._ledger, self._row, Signed(raw, signature), self._report)
@@ -195,7 +195,7 @@ class _LogCheck:
         if self._row.size and self._row.log != self._ledger.identity.log and self._covered < self._row.size:
             self._problem("unsigned", self._covered, "entries that no checkpoint covers")
         beyond = conn.execute(
-            "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ?", (self._row.id, self._row.size)
+            "SELECT raw, signature FROM checkpoints WHERE log = ? AND (size > ? OR NOT whole)", (self._row.id, self._row.size)
         )
         for raw, signature in beyond:  # of entries that came in bundles: their paths are checked apart
             _checked_checkpoint(self._ledger, self._row, Signed(raw, signature), self._report)

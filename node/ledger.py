@@ -301,7 +301,7 @@ class Ledger:
 
     def _resume_seal(self, conn: Connection, row: LogRow) -> _Sealed:
         """Find how far the stored checkpoints reach, and the range there."""
-        found = conn.execute("SELECT max(size) FROM checkpoints WHERE log = ?", (row.id,)).fetchone()
+        found = conn.execute("SELECT max(size) FROM checkpoints WHERE log = ? AND whole", (row.id,)).fetchone()
         size = min(found[0] or 0, row.size)
         compact = merkle.CompactRange(0, ())
         for start in range(0, size, 10_000):
@@ -416,7 +416,7 @@ class Ledger:
 
 def bundle_of(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed, indexes: Sequence[int]) -> Bundle:
     """Make a bundle from a run that is held whole."""
-    leaves = logs.leaves_between(conn, log_id, checkpoint.start, checkpoint.size)
+    leaves = logs.history_leaves(conn, logs.load_log(conn, log_id), checkpoint.start, checkpoint.size)
     paths = merkle.paths(leaves, [index - checkpoint.start for index in indexes])
     entries = []
     for index, path in zip(indexes, paths, strict=True):

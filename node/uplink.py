@@ -352,7 +352,7 @@ class Uplink:
             return 0
         if theirs.size > head.size:
             return head.size
-        if continuity.root_at(conn, logs.load_log(conn, log_id), theirs.size) == theirs.root:
+        if logs.root_at(conn, logs.load_log(conn, log_id), theirs.size) == theirs.root:
             return theirs.size
         return self._receipted(conn, log_id)
 
@@ -707,7 +707,7 @@ def _own_heads(conn: Connection) -> dict[int, messages.Head]:
 def _agrees(ledger: Ledger, conn: Connection, head: messages.Head) -> bool:
     """Tell whether the parent's copy of our own log is a beginning of ours."""
     row = ledger.own_row(conn)
-    return head.size <= row.size and continuity.root_at(conn, row, head.size) == head.root
+    return head.size <= row.size and logs.root_at(conn, row, head.size) == head.root
 
 
 def _is_whole(row: LogRow) -> bool:

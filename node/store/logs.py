@@ -5,7 +5,7 @@ Nothing here decides; `node.ledger` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,6 +111,13 @@ def create_log(
         (log.node, log.incarnation, branch, suite, key, start, compact.size, compact.encode(), root),
     )
     return LogRow(int(done.lastrowid or 0), log, branch, suite, key, start, compact.size, compact, root)
+
+
+def begin_branch(conn: Connection, row: LogRow, start: int, compact: merkle.CompactRange) -> LogRow:
+    """Let a branch of which only pieces are here begin where it parts from the log; `compact`: over what both share."""
+    conn.execute("UPDATE logs SET start = ? WHERE id = ?", (start, row.id))
+    save_log(conn, row.id, compact)
+    return load_log(conn, row.id)
 
 
 def save_log(conn: Connection, log_id: int, compact: merkle.CompactRange) -> None:
@@ -225,6 +232,46 @@ def leaves_between(conn: Connection, log_id: int, start: int, end: int) -> list[
     return [hash_header(row[0]) for row in rows]
 
 
+def history_leaves(conn: Connection, row: LogRow, start: int, end: int) -> list[bytes]:
+    """Return the leaf hashes of a run; those of a rival branch from before it parts are the log's own."""
+    if start >= row.start:
+        return leaves_between(conn, row.id, start, end)
+    trunk = find_log(conn, row.log)
+    shared = leaves_between(conn, trunk.id, start, min(row.start, end)) if trunk is not None else []
+    return shared + leaves_between(conn, row.id, row.start, end)
+
+
+def range_at(conn: Connection, row: LogRow, size: int) -> merkle.CompactRange:
+    """Return the compact range over the beginning of a log held whole, computed from its entries."""
+    compact = merkle.CompactRange(0, ())
+    for start in range(0, size, 10_000):
+        compact = compact.append_many(history_leaves(conn, row, start, min(size, start + 10_000)))
+    return compact
+
+
+def root_at(conn: Connection, row: LogRow, size: int) -> bytes:
+    """Return the root at an earlier size of a log held whole: from a checkpoint, else computed."""
+    if size == row.size:
+        return row.root
+    signed = checkpoint_at(conn, row.id, size)
+    if signed is not None:
+        return decode_checkpoint(signed.checkpoint).root
+    return range_at(conn, row, size).root() if size else b""
+
+
+def without_bodies(conn: Connection, log_id: int, start: int, end: int) -> list[int]:
+    """Return the indexes in a run under which no body is held."""
+    rows = conn.execute(
+        "SELECT idx FROM entries WHERE log = ? AND idx >= ? AND idx < ? AND body IS NULL ORDER BY idx", (log_id, start, end)
+    )
+    return [row[0] for row in rows]
+
+
+def move_entry(conn: Connection, entry_id: int, log_id: int) -> None:
+    """Give an entry that came in a bundle to the branch to which it belongs; its path goes along."""
+    conn.execute("UPDATE entries SET log = ? WHERE id = ?", (log_id, entry_id))
+
+
 def entries_of_cases(conn: Connection, case_ids: Sequence[int]) -> dict[int, list[EntryRow]]:
     """Return all entries of some cases, in order of arrival."""
     found: dict[int, list[EntryRow]] = {case_id: [] for case_id in case_ids}
@@ -239,8 +286,14 @@ def entries_of_cases(conn: Connection, case_ids: Sequence[int]) -> dict[int, lis
     return found
 
 
-def known_of(conn: Connection, log_id: int, indexes: Iterable[int]) -> dict[int, Known]:
-    """Return what rebuilding needs of earlier entries of a log (see `protocol.log.Known`)."""
+def known_of(
+    conn: Connection, log_id: int, indexes: Iterable[int], homes: Collection[int] = ()
+) -> dict[int, Known]:
+    """Return what rebuilding needs of earlier entries of a log (see `protocol.log.Known`).
+
+    Args:
+        homes: further logs in which an opening counts as one of this log: those that share a branch's beginning.
+    """
     wanted = sorted(indexes)
     found: dict[int, Known] = {}
     for begin in range(0, len(wanted), 500):
@@ -251,7 +304,7 @@ def known_of(conn: Connection, log_id: int, indexes: Iterable[int]) -> dict[int,
             [log_id, *part],
         )
         for index, raw, key, salt, open_log in rows:
-            found[index] = Known(hash_header(raw)[:LINK_BYTES], key, salt if open_log == log_id else None)
+            found[index] = Known(hash_header(raw)[:LINK_BYTES], key, salt if open_log == log_id or open_log in homes else None)
     return found
 
 
@@ -335,40 +388,61 @@ def _header_or_none(raw: bytes) -> Header | None:
 # --- checkpoints
 
 
-def save_checkpoint(conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed) -> int:
-    """Keep a signed checkpoint as it came; the same one again is the same row."""
-    key = (log_id, checkpoint.size, checkpoint.start)
+def save_checkpoint(
+    conn: Connection, log_id: int, checkpoint: Checkpoint, signed: Signed, *, whole: bool = True
+) -> int:
+    """Keep a signed checkpoint as it came; the same one again is the same row.
+
+    Args:
+        whole: its root was compared with the log's own; else it came with a bundle, and says nothing of what is held whole.
+    """
+    key = (log_id, checkpoint.size, checkpoint.start, signed.signature)
     done = conn.execute(
-        "INSERT INTO checkpoints (log, size, start, raw, signature) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-        (*key, signed.checkpoint, signed.signature),
+        "INSERT INTO checkpoints (log, size, start, signature, raw, whole) VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        (*key, signed.checkpoint, whole),
     )
     if done.rowcount:
         return int(done.lastrowid or 0)
-    found = conn.execute("SELECT id FROM checkpoints WHERE log = ? AND size = ? AND start = ?", key).fetchone()
+    found = conn.execute("SELECT id FROM checkpoints WHERE log = ? AND size = ? AND start = ? AND signature = ?", key).fetchone()
+    if whole:
+        conn.execute("UPDATE checkpoints SET whole = 1 WHERE id = ?", found)
     return int(found[0])
 
 
 def checkpoint_covering(conn: Connection, log_id: int, index: int) -> tuple[int, Checkpoint, Signed] | None:
-    """Return the first checkpoint whose run holds an index."""
+    """Return the first checkpoint whose run holds an index of a log held whole."""
     found = conn.execute(
-        "SELECT id, raw, signature FROM checkpoints WHERE log = ? AND size > ? AND start <= ? ORDER BY size, start LIMIT 1",
+        "SELECT id, raw, signature FROM checkpoints WHERE log = ? AND size > ? AND start <= ? AND whole ORDER BY size, start LIMIT 1",
         (log_id, index, index),
     ).fetchone()
     return (found[0], decode_checkpoint(found[1]), Signed(found[1], found[2])) if found else None
 
 
-def checkpoint_at(conn: Connection, log_id: int, size: int) -> Signed | None:
-    """Return a checkpoint of exactly this size, if one is held."""
+def checkpoint_of(conn: Connection, log_id: int, index: int) -> Signed | None:
+    """Return a checkpoint that proves the entry held under an index: its bundle's, or one of the whole log."""
     found = conn.execute(
-        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size = ? LIMIT 1", (log_id, size)
+        "SELECT c.raw, c.signature FROM entries e JOIN paths p ON p.entry = e.id JOIN checkpoints c ON c.id = p.checkpoint "
+        "WHERE e.log = ? AND e.idx = ?",
+        (log_id, index),
+    ).fetchone()
+    if found is not None:
+        return Signed(*found)
+    covering = checkpoint_covering(conn, log_id, index)
+    return covering[2] if covering is not None else None
+
+
+def checkpoint_at(conn: Connection, log_id: int, size: int) -> Signed | None:
+    """Return a checkpoint of exactly this size of a log held whole, if there is one."""
+    found = conn.execute(
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size = ? AND whole LIMIT 1", (log_id, size)
     ).fetchone()
     return Signed(*found) if found else None
 
 
 def checkpoints_from(conn: Connection, log_id: int, size: int, limit: int = 1_000) -> list[Signed]:
-    """Return the checkpoints that lead on from a size: each begins at or before where the one before ended."""
+    """Return the checkpoints that lead on from a size to where the log is held whole, by size."""
     rows = conn.execute(
-        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ? ORDER BY size, start LIMIT ?",
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size > ? AND whole ORDER BY size, start LIMIT ?",
         (log_id, size, limit),
     )
     return [Signed(*row) for row in rows]

@@ -37,7 +37,7 @@ CREATE TABLE entries (
 ) STRICT;
 CREATE INDEX entries_case ON entries (case_id, id) WHERE case_id IS NOT NULL;
 
--- Signed checkpoints, as they came: what is relayed.
+-- Signed checkpoints, as they came: what is relayed. Two histories of one log may seal the same span.
 CREATE TABLE checkpoints (
     id        INTEGER PRIMARY KEY,
     log       INTEGER NOT NULL REFERENCES logs (id),
@@ -45,7 +45,8 @@ CREATE TABLE checkpoints (
     size      INTEGER NOT NULL,
     raw       BLOB NOT NULL,
     signature BLOB NOT NULL,
-    UNIQUE (log, size, start)
+    whole     INTEGER NOT NULL,             -- 1: its root is ours at this size; 0: it came with a bundle and proves its entries only
+    UNIQUE (log, size, start, signature)
 ) STRICT;
 
 -- For entries that came in bundles: their checkpoint, and their path inside its run (32 bytes a hash).
