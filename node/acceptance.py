@@ -26,6 +26,7 @@ from protocol.log import (
     BundleEntry,
     ChangeSet,
     Checkpoint,
+    Known,
     Rebuilt,
     Signed,
     decode_checkpoint,
@@ -151,67 +152,111 @@ def accept_set(ledger: Ledger, conn: Connection, batch: Batch, change: ChangeSet
         GapFound: entries before it are missing here. LimitExceeded: it could not be passed on.
     """
     checkpoint = _authentic(ledger, change.signed)
+    unit = _Unit(ledger, conn, batch, change, checkpoint)
     row = _log_of(ledger, conn, checkpoint)
     try:
-        return _lead_on(ledger, conn, batch, row, change, checkpoint)
+        return _lead_on(unit, row)
     except (GapFound, ProofInvalid, DecodeError):
-        for rival in logs.branches(conn, row.log):
-            if (found := _lead_on_branch(ledger, conn, batch, rival, change, checkpoint)) is not None:
-                return found
-        raise
+        found = _on_a_branch(unit, row)
+        if found is None:
+            raise
+        return found
 
 
-def _lead_on(
-    ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, change: ChangeSet, checkpoint: Checkpoint
-) -> Accepted:
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A set that is being taken in, and into what."""
+
+    ledger: Ledger
+    conn: Connection
+    batch: Batch
+    change: ChangeSet
+    checkpoint: Checkpoint
+
+
+def _lead_on(unit: _Unit, row: LogRow) -> Accepted:
+    checkpoint = unit.checkpoint
     if checkpoint.start > row.size:
         raise GapFound(f"the log of {checkpoint.node} is held up to {row.size} only", size_held=row.size, log=row.log)
-    entries = _rebuilt(batch, row, checkpoint, change)
-    differs = _first_difference(conn, row, checkpoint, entries)
+    entries = _rebuilt(unit, row)
+    differs = _first_difference(unit, row, entries)
     if differs is not None:
-        return _keep_branch(conn, batch, row, change.signed, entries, differs)
-    if checkpoint.size <= row.size:
-        return Accepted(row, checkpoint, 0)
+        return _on_a_branch(unit, row) or _keep_branch(unit, row, entries, differs)
     fresh = entries[row.size - checkpoint.start :]
     leaves = [one.leaf for one in fresh]
-    compact = row.range.append_many(leaves)
-    if compact.root() != checkpoint.root:
+    compact = _continued(unit, row, leaves)
+    if compact is None:
         raise ProofInvalid(f"the log of {checkpoint.node} does not lead on from what is held here")
-    _check_commitment(conn, row, leaves)
-    faults.point("ledger.verified")
-    _append(ledger, conn, batch, row, fresh)
-    logs.save_log(conn, row.id, compact)
-    logs.save_checkpoint(conn, row.id, checkpoint, change.signed)
+    if fresh:
+        _check_commitment(unit.conn, row, leaves)
+        faults.point("ledger.verified")
+    _take(unit, row, entries, compact)
     return Accepted(row, checkpoint, len(fresh), fresh)
 
 
-def _lead_on_branch(
-    ledger: Ledger, conn: Connection, batch: Batch, rival: LogRow, change: ChangeSet, checkpoint: Checkpoint
-) -> Accepted | None:
-    """Append a set to a rival branch, if it is its continuation: a relay may hold that one for the log."""
-    if not rival.start <= checkpoint.start <= rival.size:
-        return None
-    try:
-        entries = _rebuilt(batch, rival, checkpoint, change)
-    except (ProofInvalid, DecodeError):
-        return None
-    fresh = entries[rival.size - checkpoint.start :]
-    compact = rival.range.append_many([one.leaf for one in fresh])
-    if fresh and compact.root() != checkpoint.root:
-        return None
-    if fresh:
-        _append(ledger, conn, batch, rival, fresh)
-        logs.save_log(conn, rival.id, compact)
-        logs.save_checkpoint(conn, rival.id, checkpoint, change.signed)
-    elif logs.leaves_between(conn, rival.id, checkpoint.start, checkpoint.size) != [one.leaf for one in entries]:
-        return None
-    return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=rival.start)
+def _on_a_branch(unit: _Unit, row: LogRow) -> Accepted | None:
+    """Take a set into the rival branch that it continues or repeats, if any: a relay may hold that one for the log."""
+    for rival in logs.branches(unit.conn, row.log):
+        if not rival.size or not unit.checkpoint.start <= rival.size or unit.checkpoint.size <= rival.start:
+            continue
+        try:
+            entries = _rebuilt(unit, rival)
+        except (ProofInvalid, DecodeError):
+            continue
+        fresh = entries[rival.size - unit.checkpoint.start :]
+        if _first_difference(unit, rival, entries) is not None:
+            continue
+        compact = _continued(unit, rival, [one.leaf for one in fresh])
+        if compact is not None:
+            _take(unit, rival, entries, compact)
+            return Accepted(rival, unit.checkpoint, len(fresh), fresh, fork_at=rival.start)
+    return None
 
 
-def _rebuilt(batch: Batch, row: LogRow, checkpoint: Checkpoint, change: ChangeSet) -> list[Rebuilt]:
+def _continued(unit: _Unit, row: LogRow, leaves: Sequence[bytes]) -> merkle.CompactRange | None:
+    """Return a history's range with a set's new leaves; None if it has not the root that the set's author signed.
+
+    A set without anything new is compared too: whoever receipts it states its root.
+    """
+    if not leaves:
+        return row.range if logs.root_at(unit.conn, row, unit.checkpoint.size) == unit.checkpoint.root else None
+    compact = row.range.append_many(leaves)
+    return compact if compact.root() == unit.checkpoint.root else None
+
+
+def _take(unit: _Unit, row: LogRow, entries: Sequence[Rebuilt], compact: merkle.CompactRange) -> None:
+    """Append what is new of a set that was compared with its history; what is held may gain bodies."""
+    place = row.size - unit.checkpoint.start
+    _gain_bodies(unit, row, entries[:place])
+    if compact.size > row.size:
+        _append(unit, row, entries[place:])
+        logs.save_log(unit.conn, row.id, compact)
+        logs.save_checkpoint(unit.conn, row.id, unit.checkpoint, unit.change.signed)
+
+
+def _gain_bodies(unit: _Unit, row: LogRow, entries: Sequence[Rebuilt]) -> None:
+    """Give entries that are held without their bodies those that came now, with the salts that prove them."""
+    start = max(unit.checkpoint.start, row.start)
+    came = {
+        index: one for index, one in enumerate(entries, unit.checkpoint.start) if one.body is not None and _is_proven(one)
+    }
+    if not came:
+        return
+    for index in logs.without_bodies(unit.conn, row.id, start, unit.checkpoint.start + len(entries)):
+        held = logs.entry_at(unit.conn, row.id, index)
+        if held is not None and index in came:
+            unit.batch.fill(held, row.id, came[index])
+
+
+def _is_proven(one: Rebuilt) -> bool:
+    """Tell whether an entry's body was compared with its hash, not by its length only."""
+    return one.header is not None and (one.salt is not None or (one.header.case is None and one.header.type != "open"))
+
+
+def _rebuilt(unit: _Unit, row: LogRow) -> list[Rebuilt]:
     """Give back a set's entries; they are those that the author signed, or it is refused."""
-    known = batch.known(row, references(change.entries, checkpoint.start))
-    entries = rebuild(checkpoint, change.entries, known)
+    checkpoint, change = unit.checkpoint, unit.change
+    entries = rebuild(checkpoint, change.entries, _known_before(unit, row))
     if len(entries) != checkpoint.size - checkpoint.start:
         raise DecodeError("the change set does not hold as many entries as its checkpoint says")
     if sum(len(one.raw) + len(one.body or b"") for one in entries) > limits.SET_BYTES_MAX:
@@ -221,60 +266,97 @@ def _rebuilt(batch: Batch, row: LogRow, checkpoint: Checkpoint, change: ChangeSe
     return entries
 
 
-def _append(ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, fresh: Sequence[Rebuilt]) -> None:
+def _known_before(unit: _Unit, row: LogRow) -> dict[int, Known]:
+    """Return what a set counts back to; for a branch what stands before it parts is the log's."""
+    wanted = references(unit.change.entries, unit.checkpoint.start)
+    trunk = logs.find_log(unit.conn, row.log) if row.branch else None
+    if trunk is None:
+        return unit.batch.known(row, wanted)
+    homes = {trunk.id, *(one.id for one in logs.branches(unit.conn, row.log))}
+    shared = unit.batch.known(trunk, [index for index in wanted if index < row.start], homes)
+    return {**shared, **unit.batch.known(row, [index for index in wanted if index >= row.start], homes)}
+
+
+def _append(unit: _Unit, row: LogRow, fresh: Sequence[Rebuilt]) -> None:
     """Append the entries behind `row.size`; those that came in bundles before only lose their paths."""
-    held = {one.index: one for one in logs.entries_between(conn, row.id, row.size, row.size + len(fresh))}
+    pieces = {one.index: one for one in logs.entries_between(unit.conn, row.id, row.size, row.size + len(fresh))}
+    held = {index: one for index, one in pieces.items() if one.raw == fresh[index - row.size].raw}
+    for index in sorted(pieces.keys() - held.keys()):
+        _set_aside(unit, row, pieces[index])
     places = [(index, one) for index, one in enumerate(fresh, row.size) if index not in held]
-    ids = batch.add_places(row, places)
-    note_facts(
-        conn,
-        ledger.rules,
-        [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None],
-    )
+    _add_places(unit.ledger, unit.conn, unit.batch, row, places)
     for index, entry in held.items():
-        if entry.raw != fresh[index - row.size].raw:
-            raise ForkDetected(f"the log of {row.log.node} differs from what came of it in bundles")
-        batch.fill(entry, row.id, fresh[index - row.size])
-    logs.forget_paths(conn, [entry.id for entry in held.values()])
+        unit.batch.fill(entry, row.id, fresh[index - row.size])
+    logs.forget_paths(unit.conn, [entry.id for entry in held.values()])
 
 
-def _first_difference(conn: Connection, row: LogRow, checkpoint: Checkpoint, entries: Sequence[Rebuilt]) -> int | None:
-    """Return the index from which a set differs from what is held whole."""
-    end = min(row.size, checkpoint.size)
-    if checkpoint.start >= end:
+def _add_places(
+    ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, places: Sequence[tuple[int, Rebuilt]]
+) -> list[int]:
+    """Append entries at their places and note the rules among them; returns their ids."""
+    ids = batch.add_places(row, places)
+    stated = [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None]
+    note_facts(conn, ledger.rules, stated)
+    return ids
+
+
+def _set_aside(unit: _Unit, row: LogRow, piece: EntryRow) -> None:
+    """Put a piece that came before the log, and differs from it, on a branch of its own: it is evidence, and bars nothing."""
+    _keep_evidence(unit.conn, row, piece.index, unit.change.signed)
+    branch = hash_header(piece.raw)[:LINK_BYTES]
+    rival = logs.find_log(unit.conn, row.log, branch)
+    if rival is None:
+        rival = logs.create_log(unit.conn, row.log, row.key, branch=branch, suite=row.suite)
+    if logs.entry_at(unit.conn, rival.id, piece.index) is not None:
+        raise ForkDetected(f"the log of {row.log.node} differs from what came of it in bundles")
+    unit.batch.move(piece, rival, read_entry(row.log.node, piece.raw, None))
+
+
+def _first_difference(unit: _Unit, row: LogRow, entries: Sequence[Rebuilt]) -> int | None:
+    """Return the index from which a set differs from a history held whole."""
+    start, end = unit.checkpoint.start, min(row.size, unit.checkpoint.size)
+    if start >= end:
         return None
-    held = logs.leaves_between(conn, row.id, checkpoint.start, end)
-    for index, (mine, theirs) in enumerate(zip(held, entries, strict=False), checkpoint.start):
+    held = logs.history_leaves(unit.conn, row, start, end)
+    for index, (mine, theirs) in enumerate(zip(held, entries, strict=False), start):
         if mine != theirs.leaf:
             return index
     return None
 
 
-def _keep_branch(
-    conn: Connection, batch: Batch, row: LogRow, signed: Signed, entries: Sequence[Rebuilt], differs: int
-) -> Accepted:
+def _keep_branch(unit: _Unit, row: LogRow, entries: Sequence[Rebuilt], differs: int) -> Accepted:
     """Keep a second history of one log: both checkpoints as evidence, its entries as a log of their own."""
-    checkpoint = decode_checkpoint(signed.checkpoint)
-    _keep_evidence(conn, row, differs, signed)
-    branch = entries[differs - checkpoint.start].leaf[:16]
-    rival = logs.find_log(conn, row.log, branch)
+    conn, checkpoint = unit.conn, unit.checkpoint
+    shared = logs.range_at(conn, row, differs)
+    fresh = entries[differs - checkpoint.start :]
+    compact = shared.append_many([one.leaf for one in fresh])
+    if compact.root() != checkpoint.root:  # it parted earlier, or is a lie
+        raise ProofInvalid(f"a second history of {checkpoint.node} does not lead on from what is held here")
+    _keep_evidence(conn, row, differs, unit.change.signed)
+    branch, rival = _branch_for(unit, row, entries, differs)
     if rival is None:
-        shared = merkle.CompactRange().append_many(logs.leaves_between(conn, row.id, 0, differs))
         rival = logs.create_log(conn, row.log, row.key, branch=branch, suite=row.suite, start=differs, compact=shared)
-    fresh = entries[rival.size - checkpoint.start :] if rival.size < checkpoint.size else []
-    if fresh:
-        compact = rival.range.append_many([one.leaf for one in fresh])
-        if compact.root() != checkpoint.root:
-            raise ProofInvalid(f"a second history of {checkpoint.node} does not hold together")
-        batch.add(rival, rival.size, fresh)
-        logs.save_log(conn, rival.id, compact)
-        logs.save_checkpoint(conn, rival.id, checkpoint, signed)
+    else:
+        rival = logs.begin_branch(conn, rival, differs, shared)
+    _take(unit, rival, entries, compact)
     return Accepted(rival, checkpoint, len(fresh), fresh, fork_at=differs)
 
 
+def _branch_for(unit: _Unit, row: LogRow, entries: Sequence[Rebuilt], differs: int) -> tuple[bytes, LogRow | None]:
+    """Return the name of a new branch, and its row if pieces of it are here: the first leaf that no other branch has there."""
+    index: int | None = differs
+    while index is not None:
+        branch = entries[index - unit.checkpoint.start].leaf[:LINK_BYTES]
+        rival = logs.find_log(unit.conn, row.log, branch)
+        if rival is None or not rival.size:
+            return branch, rival
+        index = _first_difference(unit, rival, entries)
+    raise ProofInvalid(f"a second history of {row.log.node} is that of a branch, under another root")
+
+
 def _keep_evidence(conn: Connection, row: LogRow, index: int, second: Signed) -> None:
-    first = logs.checkpoint_covering(conn, row.id, index)
-    held = codec.encode([first[2].checkpoint, first[2].signature]) if first else b""
+    first = logs.checkpoint_of(conn, row.id, index)
+    held = codec.encode([first.checkpoint, first.signature]) if first else b""
     logs.save_evidence(conn, row.id, index, held, codec.encode([second.checkpoint, second.signature]), row.receipted)
 
 
@@ -298,9 +380,8 @@ def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundl
     row = _log_of(ledger, conn, checkpoint)
     known, fresh, rivals = _split(conn, row, bundle)
     taken = known + _keep_pieces(ledger, conn, batch, row, bundle, fresh)
-    for entry in rivals:  # nothing that is authentic is dropped: each on a branch of its own
-        branch = hash_header(entry.raw)[:LINK_BYTES]
-        rival = logs.find_log(conn, row.log, branch) or logs.create_log(conn, row.log, public, branch=branch, suite=row.suite)
+    for entry in rivals:  # nothing that is authentic is dropped: each on the branch that has it, or one of its own
+        rival = _rival_of(conn, row, entry)
         held = logs.entry_at(conn, rival.id, entry.index)
         taken += (
             _keep_pieces(ledger, conn, batch, rival, bundle, [entry]) if held is None else [_known(rival, held, entry)]
@@ -308,22 +389,26 @@ def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundl
     return taken
 
 
+def _rival_of(conn: Connection, row: LogRow, entry: BundleEntry) -> LogRow:
+    """Return the branch that holds an entry, or a new one that it names."""
+    rivals = logs.branches(conn, row.log)
+    for rival in rivals:
+        held = logs.entry_at(conn, rival.id, entry.index)
+        if held is not None and held.raw == entry.raw:
+            return rival
+    branch = hash_header(entry.raw)[:LINK_BYTES]
+    return logs.find_log(conn, row.log, branch) or logs.create_log(conn, row.log, row.key, branch=branch, suite=row.suite)
+
+
 def _keep_pieces(
     ledger: Ledger, conn: Connection, batch: Batch, row: LogRow, bundle: Bundle, fresh: Sequence[BundleEntry]
 ) -> list[Sparse]:
     if not fresh:
         return []
-    checkpoint_id = logs.save_checkpoint(conn, row.id, decode_checkpoint(bundle.signed.checkpoint), bundle.signed)
+    checkpoint_id = logs.save_checkpoint(conn, row.id, decode_checkpoint(bundle.signed.checkpoint), bundle.signed, whole=False)
     places = [(entry.index, _without_unproven_body(row, entry)) for entry in fresh]
-    ids = batch.add_places(row, places)
-    logs.save_paths(
-        conn, [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)]
-    )
-    note_facts(
-        conn,
-        ledger.rules,
-        [(i, one.leaf, one.header) for i, (_, one) in zip(ids, places, strict=True) if one.header is not None],
-    )
+    ids = _add_places(ledger, conn, batch, row, places)
+    logs.save_paths(conn, [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)])
     return [Sparse(i, row, index, one) for i, (index, one) in zip(ids, places, strict=True)]
 
 

@@ -6,7 +6,7 @@ one row a case, and tells what changed. Rebuilding and compare run the same code
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +36,7 @@ class Touched:
     row: CaseRow
     new: list[tuple[int, int, int, Rebuilt]] = field(default_factory=list)  # (entry id, log id, index, entry)
     filled: list[Rebuilt] = field(default_factory=list)  # held before, whose bodies came now
+    moved: bool = False  # an entry held before was put on a branch: the order may be another
     first: int = 0
     last: int = 0
     authors: set[str] = field(default_factory=set)
@@ -61,8 +62,9 @@ class Batch:
         self._added: dict[tuple[int, int], tuple[Rebuilt, Touched]] = {}
         self.touched: dict[bytes, Touched] = {}
 
-    def known(self, row: LogRow, indexes: Iterable[int]) -> dict[int, Known]:
-        """Return what rebuilding needs of earlier entries, of this batch or on disk."""
+    def known(self, row: LogRow, indexes: Iterable[int], homes: Collection[int] = ()) -> dict[int, Known]:
+        """Return what rebuilding needs of earlier entries, of this batch or on disk (see `logs.known_of`)."""
+        homes = {row.id, *homes}
         found, rest = {}, []
         for index in indexes:
             added = self._added.get((row.id, index))
@@ -71,8 +73,16 @@ class Batch:
             else:
                 entry, touched = added
                 case = touched.row
-                found[index] = Known(entry.leaf[:16], case.key, case.salt if case.open_log == row.id else None)
-        return {**found, **logs.known_of(self._conn, row.id, rest)} if rest else found
+                found[index] = Known(entry.leaf[:16], case.key, case.salt if case.open_log in homes else None)
+        stored = logs.known_of(self._conn, row.id, rest, homes) if rest else {}
+        return {**found, **{index: self._with_salt(one, homes) for index, one in stored.items()}}
+
+    def _with_salt(self, one: Known, homes: Collection[int]) -> Known:
+        """Add a salt that this batch brought for an entry held before."""
+        touched = self.touched.get(one.case) if one.salt is None else None
+        if touched is None or touched.row.open_log not in homes:
+            return one
+        return Known(one.link, one.case, touched.row.salt)
 
     def add(self, row: LogRow, start: int, entries: Sequence[Rebuilt]) -> list[int]:
         """Append consecutive entries of a log; returns their ids."""
@@ -130,6 +140,18 @@ class Batch:
         if entry.header.type == "open" and touched.row.salt is None:
             touched.row.open_log, touched.row.salt = log_id, entry.salt
 
+    def move(self, held: EntryRow, rival: LogRow, entry: Rebuilt) -> None:
+        """Put an entry that is held already on a rival branch; its case is folded again."""
+        logs.move_entry(self._conn, held.id, rival.id)
+        key = case_key(entry)
+        if key is None:
+            return
+        self._load_cases({key})
+        touched = self.touched[key]
+        touched.moved = True
+        if touched.row.open_log == held.log and key == entry.leaf[:16]:
+            touched.row.open_log = rival.id
+
     def _load_cases(self, keys: Iterable[bytes]) -> None:
         """Load the cases of a batch; a new one gets the next id, in the order of arrival, so that runs repeat exactly."""
         unknown = [key for key in keys if key not in self.touched]
@@ -161,7 +183,7 @@ class Batch:
 
     def finish(self) -> list[Touched]:
         """Fold every touched case and write its row; returns what changed."""
-        changed = [touched for touched in self.touched.values() if touched.new]
+        changed = [touched for touched in self.touched.values() if touched.new or touched.moved]
         for touched in changed:
             if touched.doubted:
                 self._check_earlier(touched)
@@ -169,7 +191,10 @@ class Batch:
         held = logs.entries_of_cases(self._conn, [touched.row.id for touched in slow])
         for touched in slow:
             self._fold(touched, held[touched.row.id])
-        filled = [touched for touched in self.touched.values() if touched.filled and not touched.new]
+            if touched.moved:  # whoever has the case is told of it whole
+                touched.first, touched.last = 0, max(one.id for one in held[touched.row.id])
+                touched.authors = _authors(held[touched.row.id])
+        filled = [touched for touched in self.touched.values() if touched.filled and not (touched.new or touched.moved)]
         cases.save(self._conn, [touched.row for touched in (*changed, *filled)])
         self._save_labels([*changed, *filled])
         return changed
@@ -177,6 +202,8 @@ class Batch:
     def _extend(self, touched: Touched) -> bool:
         """Take the fast path: apply the new entries to the stored context, if each simply continues it."""
         case = touched.row
+        if touched.moved:
+            return False
         if case.entries == len(touched.new):  # nothing of it was here before; an opening that comes late is folded
             context: Context | None = None
         elif case.simple and case.context is not None:
@@ -214,7 +241,7 @@ class Batch:
         for row in rows:
             touched = Touched(row, first=0, last=max((one.id for one in held[row.id]), default=0))
             self._fold(touched, held[row.id])
-            touched.authors = {header.node for one in held[row.id] if (header := _readable(one.raw)) is not None}
+            touched.authors = _authors(held[row.id])
             changed.append(touched)
         cases.save(self._conn, [touched.row for touched in changed])
         return changed
@@ -269,6 +296,10 @@ def held_of(
             known[row.log] = logs.load_log(conn, row.log)
         found.append(_stand(rules, known[row.log], row.index, hash_header(row.raw), header))
     return found
+
+
+def _authors(rows: Sequence[EntryRow]) -> set[str]:
+    return {header.node for row in rows if (header := _readable(row.raw)) is not None}
 
 
 def _stand(rules: Rules, log: LogRow, index: int, leaf: bytes, header: Header) -> Held:

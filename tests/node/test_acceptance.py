@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hub.intake import Pushed, take_pushes
 from node.acceptance import Accepted, Sparse, accept_bundles, accept_set, heard_before, note_head
 from node.ledger import Changes, change_set
 from node.node import Node
@@ -16,7 +17,7 @@ from node.projection import Batch
 from node.store import cases, logs
 from node.store.database import Connection
 from node.store.logs import LogRow
-from protocol import codec, keys, limits, merkle
+from protocol import codec, keys, limits, merkle, messages
 from protocol.errors import (
     DecodeError,
     ForkDetected,
@@ -161,6 +162,16 @@ async def held(node: Node, log: Log, branch: bytes = b"") -> list[tuple[int, byt
     return await node.read(
         lambda conn: [(one.index, one.raw, one.body) for one in logs.entries_between(conn, row.id, 0, 1_000)]
     )
+
+
+async def relayed_of(node: Node, log: Log) -> list[Bundle]:
+    """Return all that is held of a log and its branches, as it is passed on."""
+
+    def relay(conn: Connection) -> list[Bundle]:
+        rows = conn.execute("SELECT e.id, e.log, e.idx FROM entries e JOIN logs l ON l.id = e.log WHERE l.incarnation = ?", (log.incarnation,))
+        return node.ledger.bundles(conn, rows.fetchall())
+
+    return await node.store.own(relay)
 
 
 async def evidence(node: Node) -> list[tuple[int, Checkpoint, Checkpoint]]:
@@ -310,6 +321,51 @@ async def test_a_set_that_nobody_could_pass_on_is_refused(city: Node, east: Node
     assert [one.added for one in await give(city, log.change_set(0, 9), log.change_set(9))] == [9, 1]
 
 
+async def test_a_repeated_set_with_another_root_is_refused(city: Node, east: Node) -> None:
+    """A receipt states the root of the set: it must be the one held, also when nothing is new, in a log and in a branch."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), *"xyz")
+    words(log, *"bcd")
+    await give(city, log.change_set(), clone.change_set())
+    before = await dump(city)
+    for one in (log, clone):
+        with pytest.raises(ProofInvalid):
+            await give(city, resigned(one, one.change_set(1, 3), root=keys.sha256(b"another history")))
+        assert [done.added for done in await give(city, one.change_set(1, 3), one.change_set(0, 2))] == [0, 0]
+    assert await dump(city) == before
+
+
+async def test_a_root_that_is_not_held_is_not_receipted(city: Node, east: Node) -> None:
+    """The hub refuses a push whose set it holds under another root, and states nothing."""
+    log = words(log_of(east), *"abcd")
+    await give(city, log.change_set())
+    false = resigned(log, log.change_set(1, 3), root=keys.sha256(b"another history"))
+    before = await dump(city)
+    with pytest.raises(ProofInvalid):
+        await city.write(
+            lambda conn, changes: take_pushes(city.ledger, conn, changes, [Pushed(EAST, messages.Push((false,)))], START_MS)
+        )
+    assert await dump(city) == before
+
+
+async def test_a_body_that_a_relay_spoiled_comes_with_the_set_again(city: Node, east: Node) -> None:
+    """A false opening body in a set gives no salt: what needs it is refused until the true set came again."""
+    log = log_of(east)
+    case = opening(log, city)
+    noted(log, city, case)
+    first = log.change_set(0, 1)
+    (short,) = first.entries
+    assert not isinstance(short, bytes)
+    lie = encode_body({**decode_body(case.entry.body or b""), "salt": bytes(16)})
+    await give(city, ChangeSet(first.signed, [msgspec.structs.replace(short, body=lie, body_ref=case.header.body)]))
+    assert await bodies(city, log) == {0: None}
+    with pytest.raises(DecodeError):
+        await give(city, log.change_set(1))
+    assert [one.added for one in await give(city, first, log.change_set(1))] == [0, 1]
+    assert await held(city, log) == entries(log)
+    assert [row["key"] for row in await ask(city, "list", find="王伟")] == [case.link.hex()]
+
+
 async def test_nobody_states_an_entry_for_another_node(city: Node, east: Node, west: Node) -> None:
     """In a log's set another's entry is kept as opaque bytes without effect; in a bundle it is refused."""
     log = log_of(east)
@@ -384,6 +440,81 @@ async def test_a_branch_leads_on(city: Node, east: Node) -> None:
     assert await held(city, log, branch.branch) == entries(clone)[1:]
     assert await row_of(city, log) == first
     assert len(await evidence(city)) == 1
+
+
+async def test_a_branch_leads_on_where_the_first_log_is_longer(city: Node, east: Node) -> None:
+    """A later set of the branch does not make a second, empty branch, nor evidence at a wrong index."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x")
+    words(log, *"bcde")
+    await give(city, log.change_set(), clone.change_set())
+    words(clone, "y")
+    await give(city, clone.change_set(2))
+    assert [(row.branch, row.start, row.size) for row in await branches_of(city, log)] == [(clone.entries[1].link, 1, 3)]
+    assert {index for index, _, _ in await evidence(city)} == {1}
+
+
+async def test_a_second_history_without_its_beginning_leaves_nothing(city: Node, east: Node) -> None:
+    """What parted before the set that shows it cannot be kept yet: refused, without branch or evidence."""
+    log = words(log_of(east), *"abcd")
+    clone = words(twin_of(log, 1), *"xyz")
+    await give(city, log.change_set())
+    before = await dump(city)
+    with pytest.raises(ProofInvalid):
+        await give(city, clone.change_set(2))
+    assert await dump(city) == before
+    assert (await give(city, clone.change_set()))[0].fork_at == 1
+
+
+async def test_a_branch_counts_back_before_the_fork(city: Node, east: Node) -> None:
+    """A restored station goes on with an old case: its later sets count back to what both histories share."""
+    log = log_of(east)
+    case = opening(log, city)
+    clone = words(twin_of(log), "x")
+    words(log, "a")
+    await give(city, log.change_set(), clone.change_set())
+    accept(clone, city, case)
+    assert [one.added for one in await give(city, clone.change_set(2))] == [1]
+    noted(clone, city, case)
+    assert [one.added for one in await give(city, clone.change_set(3))] == [1]
+    assert await held(city, log, clone.entries[1].link) == entries(clone)[1:]
+    for bundle in await relayed_of(city, log):
+        verify_bundle(bundle, log.key.public, log.network)
+
+
+async def test_a_third_history_that_shares_the_second(city: Node, east: Node) -> None:
+    """A clone of a clone is a branch of its own, named by where it leaves the first branch; each leads on."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x")
+    third = words(twin_of(clone), "z")
+    words(clone, "y")
+    words(log, "b")
+    await give(city, log.change_set(), clone.change_set(), third.change_set())
+    words(clone, "v")
+    words(third, "w")
+    await give(city, third.change_set(3), clone.change_set(3))
+    assert [(row.branch, row.start, row.root) for row in await branches_of(city, log)] == [
+        (clone.entries[1].link, 1, merkle.root(clone.leaves)),
+        (third.entries[2].link, 1, merkle.root(third.leaves)),
+    ]
+    assert await held(city, log, third.entries[2].link) == entries(third)[1:]
+    assert {problem["kind"] for problem in (await ask(city, "verify"))["problems"]} == {"fork"}
+    for bundle in await relayed_of(city, log):
+        verify_bundle(bundle, log.key.public, log.network)
+
+
+async def test_rules_on_a_branch_are_noted(city: Node, east: Node) -> None:
+    """A rule that stands in the first set of a branch waits for a register as one in a later set does."""
+    log = words(log_of(east), "a")
+    clone = twin_of(log)
+    words(log, "b")
+    facts = await count(city, "facts")
+    for number in (1, 2):
+        clone.state("node.address", {"addresses": [f"h{number}:1"]})
+    await give(city, log.change_set())
+    for first, change in enumerate((clone.change_set(0, 2), clone.change_set(2)), 1):
+        await give(city, change)
+        assert await count(city, "facts") == facts + first
 
 
 async def test_what_is_not_the_branch_is_not_taken_for_it(city: Node, east: Node) -> None:
@@ -475,16 +606,53 @@ async def test_what_came_in_pieces_and_is_now_whole_can_be_passed_on(west: Node,
     assert sorted(one.index for bundle in bundles for one in bundle.entries) == [0, 1, 2, 3]
 
 
-async def test_a_whole_log_that_differs_from_its_pieces_is_a_fork(west: Node, east: Node) -> None:
-    """What came in bundles stands; a log with another entry in its place is refused, and changes nothing."""
-    log = words(log_of(east), "a", "b")
-    other = words(twin_of(log, 1), "x")
-    await bring(west, log.bundle([1]))
-    before = await dump(west)
-    with pytest.raises(ForkDetected):
-        await give(west, other.change_set())
-    assert await dump(west) == before
-    assert (await give(west, log.change_set()))[0].added == 2
+async def test_pieces_of_another_history_do_not_bar_the_log(west: Node, east: Node) -> None:
+    """What a whole log differs from goes on a branch with its path, as evidence, and the case is folded again; the log stands."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x")
+    case = opening(clone, west)
+    accept(clone, west, case)
+    words(log, "b", "c")
+    await bring(west, clone.bundle([2], 1, 3), clone.bundle([3], 3, 4))
+    (accepted,) = await give(west, log.change_set())
+    assert (accepted.added, (await row_of(west, log)).size) == (3, 3)
+    assert (await held(west, log))[:3] == entries(log)
+    assert await held(west, log, case.link) == entries(clone)[2:3]
+    assert await evidence(west) == [(2, clone.checkpoint(1, 3), log.checkpoint())]
+    assert (await show(west, case.link.hex()))["state"] == "accepted"
+    for bundle in await relayed_of(west, log):
+        verify_bundle(bundle, log.key.public, log.network)
+    assert {problem["kind"] for problem in (await ask(west, "verify"))["problems"]} == {"fork"}
+    assert (await give(west, clone.change_set()))[0].fork_at == 1
+    assert [(row.start, row.size) for row in await branches_of(west, log)] == [(0, 0), (1, 4)]
+
+
+async def test_two_checkpoints_of_one_span_are_two(west: Node, east: Node) -> None:
+    """Two histories seal the same span: a bundle of each is relayed with its own checkpoint."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x", "y")
+    words(log, "b", "c")
+    given = [log.bundle([1], 1, 3), clone.bundle([2], 1, 3)]
+    await bring(west, *given)
+    assert sorted(await relayed_of(west, log), key=str) == sorted(given, key=str)
+
+
+async def test_what_is_passed_on_ends_where_the_log_is_whole(west: Node, east: Node) -> None:
+    """A checkpoint that came with a bundle from further on is not led on to, nor is its root taken for the log's."""
+    log = words(log_of(east), *"abcdef")
+    clone = words(twin_of(log, 1), *"xyz")
+    await bring(west, log.bundle([4], 3, 6), clone.bundle([0], 0, 2))
+    await give(west, log.change_set(0, 3))
+
+    def points(conn: Connection) -> tuple[list[int], bytes]:
+        row = logs.find_log(conn, log.id)
+        assert row is not None
+        sizes = [decode_checkpoint(one.checkpoint).size for one in west.ledger.checkpoints_from(conn, row, 0)]
+        return sizes, logs.root_at(conn, row, 2)
+
+    assert await west.store.own(points) == ([3], merkle.root(log.leaves[:2]))
+    await give(west, log.change_set(3))
+    assert (await west.store.own(points))[0] == [3, 6]
 
 
 # --- heads
@@ -693,11 +861,7 @@ async def test_another_entry_in_a_bundle_is_evidence(west: Node, east: Node) -> 
         assert await held(west, log) == entries(log)[1:]
         assert await held(west, log, taken.row.branch) == entries(other)[1:]
 
-    def relay(conn: Connection) -> list[Bundle]:
-        rows = conn.execute("SELECT e.id, e.log, e.idx FROM entries e JOIN logs l ON l.id = e.log WHERE l.incarnation = ?", (log.incarnation,))
-        return west.ledger.bundles(conn, rows.fetchall())
-
-    assert sorted(await west.store.own(relay), key=str) == sorted([log.bundle([1]), other.bundle([1])], key=str)
+    assert sorted(await relayed_of(west, log), key=str) == sorted([log.bundle([1]), other.bundle([1])], key=str)
 
 
 async def test_an_entry_of_a_whole_log_in_a_bundle_is_held_already(city: Node, east: Node) -> None:
