@@ -503,6 +503,24 @@ async def test_a_third_history_that_shares_the_second(city: Node, east: Node) ->
         verify_bundle(bundle, log.key.public, log.network)
 
 
+async def test_a_branch_of_which_a_piece_came_is_adopted_whole(city: Node, east: Node) -> None:
+    """The rival entry that a bundle brought keeps its row and becomes the beginning of its branch."""
+    log = words(log_of(east), "a")
+    clone = words(twin_of(log), "x", "y")
+    words(log, "b")
+    await give(city, log.change_set())
+    (piece,) = await bring(city, clone.bundle([1], 0, 2))
+    (accepted,) = await give(city, clone.change_set())
+    assert (accepted.row.id, accepted.fork_at, accepted.added) == (piece.row.id, 1, 2)
+    (branch,) = await branches_of(city, log)
+    assert (branch.start, branch.size, branch.root) == (1, 3, merkle.root(clone.leaves))
+    assert await held(city, log, branch.branch) == entries(clone)[1:]
+    assert (await city.read(lambda conn: logs.entry_by_id(conn, piece.id))).raw == piece.entry.raw
+    for bundle in await relayed_of(city, log):
+        verify_bundle(bundle, log.key.public, log.network)
+    assert {problem["kind"] for problem in (await ask(city, "verify"))["problems"]} == {"fork"}
+
+
 async def test_rules_on_a_branch_are_noted(city: Node, east: Node) -> None:
     """A rule that stands in the first set of a branch waits for a register as one in a later set does."""
     log = words(log_of(east), "a")
