@@ -43,7 +43,7 @@ class Answer:
 class Hub:
     """The accepting side of one node. Owner: the event loop."""
 
-    def __init__(self, node: Node, certificate: bytes, *, waiting_max: int = 256) -> None:
+    def __init__(self, node: Node, certificate: bytes, *, waiting_max: int = 2_048) -> None:
         self.node = node
         self.certificate = certificate
         self.sessions = Sessions(node)

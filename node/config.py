@@ -85,7 +85,7 @@ class Limits:
         64, "open at once, from one address; more behind one NAT", low=1, high=65_536
     )
     intake_waiting_max: int = _setting(
-        256, "pushes that wait for the store; more are told to come later", low=1, high=65_536
+        2_048, "pushes that wait for the store; more are told to come later", low=1, high=65_536
     )
     readers: int = _setting(2, "read connections of the store", low=1, high=16)
     cache_mib: int = _setting(8, "memory for the store's pages", low=1, high=4_096)

@@ -40,7 +40,7 @@ from protocol.errors import (
 from protocol.log import Bundle, ChangeSet, LogId, decode_body, decode_checkpoint, hash_body
 from protocol.register import read_register
 
-PUSH_BYTES: Final = 384 << 10  # of entries in one push, about: a hub's writer is busy with it for some 30 ms
+PUSH_BYTES: Final = 256 << 10  # of entries in one push, about: a hub's writer is busy with it for some 20 ms
 BACKLOG: Final = 200  # entries: so many of one log do not travel in one push with fresh changes of others
 PULL_BYTES: Final = 128 << 10  # of one page: a clerk who saves waits for no more than one page to be applied
 CASES_CURSOR: Final = "cases"
