@@ -31,7 +31,7 @@ from node.ports import Clock
 from node.system import SystemEntropy, block_s
 from protocol.errors import LinkError, NotPermitted, TongbanError
 
-ANSWER_S: Final = 60.0  # for one command, restarts included
+ANSWER_S: Final = 120.0  # for one command, restarts included
 JOIN_S: Final = 10.0
 RETRY_S: Final = (0.2, 1.0)  # least and longest pause of the uplinks: a demo's line comes back soon
 STARTS_FAILED_MAX: Final = 3

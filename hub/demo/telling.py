@@ -20,7 +20,7 @@ from node.ports import Clock
 from node.system import block_s
 from protocol.errors import TongbanError
 
-SEEN_S: Final = 60.0  # until what was done elsewhere is seen at a node
+SEEN_S: Final = 150.0  # until what was done elsewhere is seen at a node
 SETTLE_S: Final = 30.0  # until nothing is on its way any more
 WINDOW: Final = "1"
 

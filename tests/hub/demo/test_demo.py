@@ -135,7 +135,7 @@ def test_killing_any_process_changes_nothing(kept: tuple[Path, Done], tmp_path: 
     root = tmp_path / "net"
     with killer(root) as killed:
         done = told(root)
-    assert done.code == 0, (done.out[-3000:], done.err, killed)
+    assert done.code == 0, "\n".join([done.out[-3000:].decode("utf-8", "replace"), done.err.decode("utf-8"), str(killed)])
     assert len(killed) > 5
     told_before = summary(kept[1].err)
     assert summary(done.out) == told_before[: len(summary(done.out))], killed
