@@ -13,7 +13,6 @@ from hub import enrolment
 from node import config as configuration
 from node import operations, setup
 from node import replay as _replay  # noqa: F401 - registers the operation `replay`
-from node.command import Command
 from node.config import Config, join_address
 from node.folder import Folder, write_private
 from node.joining import join as join_network
@@ -46,13 +45,6 @@ def attached(node: Node, uplink: Uplink | None) -> Iterator[None]:
         yield
     finally:
         _uplinks.pop(id(node), None)
-
-
-async def carry_out(node: Node, command: Command) -> object:
-    """Carry out one command on an open node."""
-    claim = command.act
-    act = Act(claim.officer, claim.window, claim.at_ms, claim.source)
-    return await operations.run(node, command.name, command.params, act)
 
 
 # --- folders

@@ -20,7 +20,7 @@ from hub.app import Hub
 from hub.server import Server, serve
 from node import local_api, setup
 from node import logs as lines
-from node.command import Command
+from node.command import Command, carry_out
 from node.config import Config, join_address
 from node.folder import Folder
 from node.ledger import Changes, Draft
@@ -78,14 +78,14 @@ async def run(
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
 
-            async def carry_out(command: Command) -> object:
+            async def obey(command: Command) -> object:
                 if command.name == STOP:  # works on every system, and for who did not start this process
                     stop.set()
                     return {"stopping": True}
-                return await commands.carry_out(node, command)
+                return await carry_out(node, command)
 
             place = await stack.enter_async_context(
-                local_api.serving(carry_out, folder, config.local, clock, entropy)
+                local_api.serving(obey, folder, config.local, clock, entropy)
             )
             await announce(node, config.advertise.address or join_address(server.host, server.port))
             ready(Ready(node.id, join_address(server.host, server.port), place.web or place.url, os.getpid()))

@@ -15,7 +15,7 @@ from hub.app import Hub
 from hub.server import serve
 from hub.service import announce
 from node import config, faults, operations, setup
-from node.command import Claim, Command
+from node.command import Claim, Command, carry_out
 from node.config import Config
 from node.folder import Folder
 from node.node import Node
@@ -734,9 +734,9 @@ async def test_an_operation_is_carried_out_as_claimed(city: Machine) -> None:
     """A command's officer, window and time go with it to the operation."""
     async with city.opened() as node:
         claim = Claim("1001", "3", None)
-        added = await commands.carry_out(node, Command("officer.add", {"id": "1001", "name": "张三"}, claim))
+        added = await carry_out(node, Command("officer.add", {"id": "1001", "name": "张三"}, claim))
         assert isinstance(added, dict)
-        await commands.carry_out(node, Command("invite", {"node": EAST, "name": "东区", "addresses": [DEAD]}, claim))
+        await carry_out(node, Command("invite", {"node": EAST, "name": "东区", "addresses": [DEAD]}, claim))
         rows = await node.read(lambda conn: conn.execute("SELECT raw FROM entries").fetchall())
         officers = {one.type: one.officer for one in (decode_header(raw) for (raw,) in rows)}
         assert officers["node.invite"] == "1001"
