@@ -87,9 +87,6 @@ class Limits:
     intake_waiting_max: int = _setting(
         2_048, "pushes that wait for the store; more are told to come later", low=1, high=65_536
     )
-    readers: int = _setting(2, "read connections of the store", low=1, high=16)
-    cache_mib: int = _setting(8, "memory for the store's pages", low=1, high=4_096)
-    disk_reserve_mib: int = _setting(64, "below this much free disk no new case is taken in", low=0, high=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,15 +317,6 @@ class Ledger:
             logs.save_checkpoint(conn, row.id, checkpoint, signed)
         self._sealed.unsaved.clear()
 
-    def unsaved(self) -> list[tuple[Checkpoint, Signed]]:
-        """Return the checkpoints that wait for a transaction, for `put_back` when that one fails."""
-        return list(self._sealed.unsaved) if self._sealed is not None else []
-
-    def put_back(self, unsaved: list[tuple[Checkpoint, Signed]]) -> None:
-        """Let checkpoints wait again, whose transaction was rolled back: a lost one would leave entries without cover."""
-        if self._sealed is not None:
-            self._sealed.unsaved = unsaved
-
     # --- what a unit changes in memory
 
     def mark(self) -> Mark:

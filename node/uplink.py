@@ -113,7 +113,6 @@ class Uplink:
         self._met_at = 0.0
         self._dirty = asyncio.Event()
         self._dirty.set()
-        self._last_error: TongbanError | None = None
         self._compared = False
         self._aside: set[int] = set()  # logs that the parent refuses; tried again in the next session
         self._mended = 0  # up to which case fetching went last time
@@ -205,7 +204,6 @@ class Uplink:
         self._session = None
         self._compared = False
         self._aside.clear()
-        self._last_error = exc
 
     # --- one round
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NewType, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,6 @@ LINK_BYTES: Final = 16
 SALT_BYTES: Final = 16
 
 NodeId = str
-Link = NewType("Link", bytes)
 
 Hash32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
