@@ -7,10 +7,16 @@ An event is a constant dotted name; a field is one of `FIELDS`, and each of them
 or typed text fits. Anything else is refused: raised where tests run (`set_strict`), else replaced by "?" so that a slip in
 the code neither stops a counter nor leaks. Output is ASCII, so that it survives any console, and control characters are
 escaped, so that one event is one line. `critical` is reserved for forks and rollbacks.
+
+Lines go to a file in the node's folder, bounded in size and number, or (`[log] file = "-"`) all to the error stream, from
+where systemd's journal takes them. Writing a line never fails the work that it tells of: what a full disk refuses is dropped
+and counted, and the first line that is taken again says how many are missing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import re
@@ -18,10 +24,9 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from node.config import Log
 from protocol.errors import StoreError
@@ -200,12 +205,98 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, separators=(",", ":"))
 
 
+class _BoundedFile(logging.Handler):
+    """Lines in a file of at most so many bytes, and so many full ones before it: `x.log`, `x.log.1` (the newest) … `x.log.N`.
+
+    Windows renames no file that somebody has open, a virus scanner or an editor say. Then the file grows on, to at most twice its
+    bytes, while each further line tries again; after that it begins anew, and what it held is lost: the disk is bounded in any case.
+
+    Raises:
+        OSError: the file cannot be opened at all; only when it is made.
+    """
+
+    def __init__(self, path: Path, bytes_max: int, files_max: int) -> None:
+        super().__init__()
+        self._path = path
+        self._bytes_max = bytes_max
+        self._files_max = files_max
+        self._dropped = 0  # lines since the last one that was taken; this and the next: owned by the handler's lock
+        self._torn = False  # the file ends inside a line
+        self._stream: BinaryIO | None = self._opened("ab")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; never raises, and never says so on the console of a counter."""
+        line = self.format(record).encode("utf-8") + b"\n"
+        try:
+            self._write(self._told_gap(record) + line)
+        except OSError:
+            self._dropped += 1
+            self._let_go()  # a disk that is mended may need the file opened anew
+        else:
+            self._dropped = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock or contextlib.nullcontext():
+            self._let_go()
+        super().close()
+
+    def _write(self, data: bytes) -> None:
+        stream = self._stream or self._opened("ab")
+        self._stream = stream
+        size = stream.tell()
+        if size and size + len(data) > self._bytes_max:
+            stream = self._turned(size + len(data) > 2 * self._bytes_max)
+        if stream.write(data) != len(data):  # unbuffered: the disk had room for a part
+            self._torn = True
+            raise OSError(errno.ENOSPC, "no room for a whole line")
+        self._torn = False
+
+    def _turned(self, must: bool) -> BinaryIO:
+        """Put the full file aside and return a new one; the old one again when it cannot be renamed and need not be."""
+        self._let_go()
+        mode = "ab"
+        try:
+            self._put_aside()
+        except OSError:
+            mode = "wb" if must else "ab"
+        self._stream = self._opened(mode)
+        return self._stream
+
+    def _put_aside(self) -> None:
+        for number in range(self._files_max - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+        self._path.replace(self._numbered(1))
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _opened(self, mode: str) -> BinaryIO:
+        stream: BinaryIO = self._path.open(mode, buffering=0)  # type: ignore[assignment] # a raw file does for whole lines
+        stream.seek(0, 2)  # Windows says 0 until the first write
+        return stream
+
+    def _told_gap(self, record: logging.LogRecord) -> bytes:
+        """Return the line that tells of lines that could not be written, if there are any."""
+        if not self._dropped:
+            return b""
+        at = datetime.fromtimestamp(record.created, LEGAL_TIME).isoformat(timespec="milliseconds")
+        gap = {"at": at, "level": "warning", "event": "log.dropped", "dropped": self._dropped}
+        return b"\n" * self._torn + json.dumps(gap, separators=(",", ":")).encode("ascii") + b"\n"
+
+    def _let_go(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
 def _file_handler(settings: Log, path: Path) -> logging.Handler:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return RotatingFileHandler(
-            path, maxBytes=settings.file_bytes_max, backupCount=settings.files_max, encoding="utf-8"
-        )
+        return _BoundedFile(path, settings.file_bytes_max, settings.files_max)
     except OSError as exc:
         raise StoreError(
             f"{path}: cannot be opened: {exc.strerror}", hint="Change [log] file, or free the disk."

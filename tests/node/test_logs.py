@@ -124,6 +124,53 @@ def test_files_rotate_by_size(tmp_path: Path) -> None:
     assert '"count":99' in (tmp_path / "logs" / "x.log").read_text(encoding="utf-8")
 
 
+def test_a_full_disk_stops_nobody_and_is_told_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written is dropped and counted; the console stays quiet, and the next line that is taken names the count."""
+    log = tmp_path / "logs" / "x.log"
+    log.parent.mkdir()
+    log.symlink_to("/dev/full")  # each write fails as on a full disk
+    logs.configure(Log(file="logs/x.log"), tmp_path, io.StringIO())
+    for number in range(3):
+        logs.event("test.event", count=number)
+    log.unlink()  # there is room again
+    logs.event("test.event", count=3)
+    found = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(line["event"], line.get("dropped"), line.get("count")) for line in found] == [
+        ("log.dropped", 3, None),
+        ("test.event", None, 3),
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_file_that_cannot_be_renamed_stays_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where somebody holds the older file, as on Windows, the log goes on in its own file, within twice its bytes."""
+    held = tmp_path / "logs" / "x.log.1"
+    (held / "inside").mkdir(parents=True)  # a name that nothing can replace
+    logs.configure(Log(file="logs/x.log", file_bytes_max=1_000, files_max=1), tmp_path, io.StringIO())
+    sizes = []
+    for number in range(100):
+        logs.event("test.event", count=number)
+        sizes.append((tmp_path / "logs" / "x.log").stat().st_size)
+    assert 1_000 < max(sizes) <= 2_000
+    assert '"count":99' in (tmp_path / "logs" / "x.log").read_text(encoding="utf-8")
+    (held / "inside").rmdir()
+    held.rmdir()
+    for number in range(100):
+        logs.event("test.event", count=number)
+    assert held.stat().st_size <= 2_000
+    assert (tmp_path / "logs" / "x.log").stat().st_size <= 1_000
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """A restart appends, and counts what is there already."""
+    for number in range(30):
+        logs.configure(Log(file="logs/x.log", file_bytes_max=1_000, files_max=1), tmp_path, io.StringIO())
+        logs.event("test.event", count=number)
+    assert (tmp_path / "logs" / "x.log.1").exists()
+    assert all(file.stat().st_size <= 1_000 for file in (tmp_path / "logs").iterdir())
+
+
 def test_with_a_file_the_stream_shows_only_warnings(tmp_path: Path) -> None:
     """Whoever watches the console sees what needs a person."""
     out = io.StringIO()
