@@ -50,14 +50,18 @@ class RulesJudge:
     rules: Ruleset
     _refusals: dict[tuple[object, ...], str | None] = field(default_factory=dict)
     _known: set[tuple[object, ...]] = field(default_factory=set)  # what was once known stays known
+    _last: Header | None = None  # of those: asked for last
     _changes: int = 0  # of the rules, when the answers were found: an enrolment that is noted may change some
 
     def knows(self, header: Header) -> bool:
         """Tell whether the basis that a header names, and its author's enrolment, are here."""
-        known = (header.basis, header.node)
-        if known in self._known:
+        basis, last = header.basis, self._last
+        if last is not None and last.basis is basis and last.node is header.node:  # the same run of entries (hot path)
             return True
-        basis = header.basis
+        known = (basis, header.node)
+        if known in self._known:
+            self._last = header
+            return True
         if basis is None or not self.rules.holds(basis) or self.rules.record(header.node) is None:
             return False
         if len(self._known) > REMEMBERED_MAX:

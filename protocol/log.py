@@ -76,6 +76,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _header_decoder = msgspec.msgpack.Decoder(Header)
+_encoder = msgspec.msgpack.Encoder()
 
 
 def encode_header(header: Header) -> bytes:
@@ -84,8 +85,12 @@ def encode_header(header: Header) -> bytes:
     Raises:
         TypeError, ValueError: a field holds what has no canonical form (a float, say), or nests too deep.
     """
-    values = msgspec.structs.astuple(header)
-    return codec.encode_sorted(values) if _is_in_order(header.fields) else codec.encode(values)
+    if not _is_in_order(header.fields):
+        return codec.encode(msgspec.structs.astuple(header))
+    try:
+        return _encoder.encode(header)  # the same bytes, without a list in between (hot path)
+    except OverflowError as exc:
+        raise ValueError("an int is outside -2^63 … 2^64-1") from exc
 
 
 def _is_in_order(fields: Mapping[str, Any]) -> bool:
@@ -318,7 +323,6 @@ class Rebuilt(msgspec.Struct, frozen=True, gc=False):
 
 _fields_decoder = msgspec.msgpack.Decoder(dict[str, Any])
 _whole_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes | None])
-_encoder = msgspec.msgpack.Encoder()
 _NO_FIELDS: Final = msgspec.Raw(b"\x80")
 _NO_SALTS: Final[Mapping[bytes, bytes]] = {}
 
@@ -463,6 +467,8 @@ def _recomputed(index: int, scheme: int, body: bytes | None, salt: bytes | None)
 
 
 def _read_wire_fields(index: int, packed: msgspec.Raw) -> dict[str, Any]:
+    if packed == _NO_FIELDS:
+        return {}
     if len(packed) > limits.HEADER_BYTES_MAX:
         raise LimitExceeded(f"the header of entry {index} is over its bound")
     try:

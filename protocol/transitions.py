@@ -312,9 +312,10 @@ def is_well_formed(kind: str, fields: Mapping[str, Any]) -> bool:
     for name, check in REQUIRED[kind].items():
         if name not in fields or not check(fields[name]):
             return False
-    for name, check in OPTIONAL.get(kind, {}).items():
-        if name in fields and not check(fields[name]):
-            return False
+    if fields and kind in OPTIONAL:
+        for name, check in OPTIONAL[kind].items():
+            if name in fields and not check(fields[name]):
+                return False
     return kind != "dispatch" or _tasks_fit(fields)
 
 
