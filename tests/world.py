@@ -178,7 +178,7 @@ class Place:
         return self.folder / "tongban.sqlite3"
 
 
-class _Link:
+class Link:
     """One machine's way to all others."""
 
     def __init__(self, world: World, here: str) -> None:
@@ -393,7 +393,7 @@ class World:
         if place.up:
             return
         await asyncio.sleep(0.01)  # whatever was running is buried by now
-        place.store = Disk(place.file)
+        place.store = self.disk(place.file)
         place.node = await setup.node_of(place.store, place.key, place.clock, place.entropy)
         place.tasks = set()
         place.up = True
@@ -411,8 +411,21 @@ class World:
         place.hub = Hub(place.node, place.certificate)
         place.uplink = None
         if place.parent is not None:
-            settings = Settings((f"{place.parent}:1",), timeout_s=10.0, wait_s=50, retry_min_s=1.0, retry_max_s=60.0)
-            place.uplink = Uplink(place.node, _Link(self, place.id), settings)
+            place.uplink = Uplink(place.node, self.link(place.id), self.settings(place.parent))
+
+    # --- what a larger world makes otherwise
+
+    def disk(self, path: Path) -> Disk:
+        """Open a machine's store."""
+        return Disk(path)
+
+    def link(self, here: str) -> Link:
+        """Return a machine's way to all others."""
+        return Link(self, here)
+
+    def settings(self, parent: str) -> Settings:
+        """Return how an uplink behaves."""
+        return Settings((f"{parent}:1",), timeout_s=10.0, wait_s=50, retry_min_s=1.0, retry_max_s=60.0)
 
     def _follow(self, place: Place) -> None:
         if place.uplink is None:
@@ -458,7 +471,7 @@ class World:
     async def found(self, name: str, title: str) -> Place:
         """Begin the network."""
         folder, entropy, key, certificate, clock = self._machine(name)
-        store = Disk(folder / "tongban.sqlite3")
+        store = self.disk(folder / "tongban.sqlite3")
         recovery = [keys.SigningKey(entropy.bytes(32)).public]
         await setup.found(store, name, title, key, keys.SealingKey(entropy.bytes(32)).public, recovery, clock, entropy)
         return await self._settle(name, None, store, (folder, entropy, key, certificate, clock))
@@ -469,12 +482,12 @@ class World:
         folder, entropy, key, _, clock = machine
         seal = keys.SealingKey(entropy.bytes(32)).public
         code = await self.again(lambda: self.at(parent, self._invite(parent, name, title)))
-        joined = await self.again(lambda: self.at(name, join(code, key, seal, _Link(self, name))))
+        joined = await self.again(lambda: self.at(name, join(code, key, seal, self.link(name))))
 
         async def begin() -> Disk:
             for leftover in folder.glob("tongban.sqlite3*"):
                 leftover.unlink()
-            store = Disk(folder / "tongban.sqlite3")
+            store = self.disk(folder / "tongban.sqlite3")
             try:
                 await setup.begin(store, name, joined.network, key, joined.chain, clock, entropy)
             except BaseException:
