@@ -29,7 +29,8 @@ from node.registrar import take_in
 from node.store.database import Connection, InlineDatabase
 from node.system import SystemEntropy
 from node.transport import HttpsTransport
-from node.uplink import Settings, Uplink, take_page
+from node.uplink import Settings, Uplink
+from node.uplink.pulling import take_page
 from protocol import keys, messages
 from protocol.errors import Overloaded
 from protocol.log import Bundle
@@ -168,7 +169,7 @@ class Crowd:
         for station in self.stations:
             await station.transport.close()
             station.uplink.close()
-            station.uplink = Uplink(station.node, station.transport, station.uplink.settings)
+            station.uplink = Uplink(station.node, station.transport, station.uplink.line.settings)
 
     async def do_stop(self) -> None:
         """Close everything."""
@@ -178,8 +179,9 @@ class Crowd:
 
 
 async def _meet(uplink: Uplink) -> None:
-    await uplink._meet()  # noqa: SLF001 - the parts of a round that come before its pushing
-    await uplink._compare()  # noqa: SLF001
+    """Do the parts of a round that come before its pushing."""
+    await uplink.line.meet()
+    await uplink.comparing.compare()
 
 
 def allow_files() -> None:

@@ -216,7 +216,7 @@ async def _sync(node: Node, params: Mapping[str, Any], _: Act) -> dict[str, obje
         return {"acked": 0, "pulled": 0, "pending": 0}
     running = _uplinks.get(id(node))
     if running is not None:
-        return await _sync_with(Uplink(node, running.transport, running.settings), timeout_s)
+        return await _sync_with(Uplink(node, running.line.transport, running.line.settings), timeout_s)
     async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
         told = Settings(settings.uplink.parents, settings.uplink.request_timeout_s)
         return await _sync_with(Uplink(node, transport, told), timeout_s)

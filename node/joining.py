@@ -11,7 +11,7 @@ from typing import Final
 
 from node import faults
 from node.ports import Transport
-from node.uplink import call
+from node.uplink.calling import call
 from protocol import joincode, keys, messages, register
 from protocol.chain import verify_chain
 from protocol.errors import JoinRefused, LinkError, PeerError, TongbanError

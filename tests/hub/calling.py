@@ -10,7 +10,7 @@ import msgspec
 from hub.app import Answer, Hub
 from node.node import Node
 from node.store.database import Connection
-from node.uplink import prepare_push
+from node.uplink.pushing import prepare_push
 from protocol import keys, messages
 from tests.node.building import EAST, VirtualClock, enrol, found, furnish
 

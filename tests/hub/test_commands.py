@@ -719,7 +719,7 @@ async def test_a_running_node_syncs_by_its_own_uplink(city: Machine, tmp_path: P
             done = await operations.run(node, "sync", {"timeout_s": 1.0}, Act())
             assert (done["acked"], done["pending"]) == (1, 0)  # type: ignore[index]
             assert node.listeners == listeners
-            uplink.settings = replace(uplink.settings, addresses=(DEAD,))
+            uplink.line.settings = replace(uplink.line.settings, addresses=(DEAD,))
             known = node.rules.node_histories[CITY].values
             known[-1] = replace(known[-1], addresses=())
             with pytest.raises(LinkError):
