@@ -110,6 +110,7 @@ FIELDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "lag_entries": _NUMBER,
         "lag_s": _NUMBER,
         "free_mib": _NUMBER,
+        "days": _NUMBER,
         "offline": _FLAG,
         "clean": _FLAG,
         # what broke
