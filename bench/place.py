@@ -30,6 +30,7 @@ from bench.workload import load
 from hub import serving
 from hub.app import Hub
 from hub.enrolment import chain_of, invite
+from hub.guard import Bounds
 from hub.server import Server, serve
 from node import local_api, setup
 from node.command import Command, carry_out
@@ -47,7 +48,7 @@ from node.uplink import Settings, Uplink
 from protocol import catalogue, joincode, keys, messages
 
 HOST: Final = "127.0.0.1"
-CONNECTIONS_PER_HOST: Final = 4_096  # the whole network of a bench calls from one address
+BOUNDS: Final = Bounds(per_host=4_096)  # the whole network of a bench calls from one address
 TIMEOUT_S: Final = 120.0
 
 
@@ -115,7 +116,7 @@ class Place:
         """Accept children, and serve the local API; returns where."""
         certificate = certificate_hash(ensure_certificate(self.folder.tls, self.node.id))
         self.hub = Hub(self.node, certificate, waiting_max=waiting_max)
-        server: Server = await serve(self.hub, self.folder.tls, HOST, 0, connections_per_host_max=CONNECTIONS_PER_HOST)
+        server: Server = await serve(self.hub, self.folder.tls, HOST, 0, bounds=BOUNDS)
         self.leaving.push_async_callback(server.stop)
 
         async def answer(command: Command) -> object:

@@ -1,15 +1,13 @@
-"""The hub's door: TLS and HTTP around `hub.app.Hub`. No decision is taken here.
+"""The hub's door: TLS and HTTP around `hub.app.Hub`. No decision is taken here; `hub.guard` says what is borne.
 
-What comes in is bounded before it is read: connections in all and per address, the time for headers and body, the body's
-bytes. TLS read buffers are small, since a hub holds thousands of long polls.
+What comes in is bounded before it is read: lines in all and of each caller, requests a second, the time for TLS, for a request's
+head and for its body, the body's bytes. TLS read buffers are small, since a hub holds thousands of long polls.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import sslproto
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,97 +15,202 @@ from typing import Final
 from aiohttp import web
 
 from hub.app import Hub
+from hub.guard import Bounds, Guard, Line
 from node import logs as lines
 from node.tls import server_context
-from protocol import limits
-from protocol.errors import StoreError
+from protocol import limits, messages
+from protocol.errors import Overloaded, StoreError, TongbanError
 
 TLS_BUFFER_BYTES: Final = 16 << 10
 BODY_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX + (64 << 10)
 HEADER_BYTES_MAX: Final = 8 << 10
+HEADERS_MAX: Final = 32
 TOKEN_BYTES: Final = 16
+SWEEP_S: Final = 1.0  # so often at most overdue lines are looked for
+KIND: Final = "application/vnd.tongban"
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """How long a hub waits for whoever calls, in seconds; the TLS handshake has asyncio's 60.
+class _Caller(asyncio.Protocol):
+    """One connection: looked at before TLS begins, then handed to HTTP. Owner: the event loop."""
 
-    header_s: a connection without a whole request head is closed after this; also one that is idle.
-    body_s: for a whole body: 1 MiB at 20 KB/s.
-    """
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+        self._http: web.RequestHandler | None = None
+        self._line: Line | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._early = b""  # what came in the same moment in which TLS stood
 
-    header_s: float = 55.0
-    body_s: float = 55.0
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in, or end it; called for the bare connection only."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        host = (transport.get_extra_info("peername") or ("",))[0]
+        self._line = self._door.guard.admit(host, self._door.now_s(), transport.abort)
+        if self._line is None:
+            transport.abort()
+            return
+        self._starting = asyncio.ensure_future(self._start(transport, self._line))
 
+    async def _start(self, transport: asyncio.Transport, line: Line) -> None:
+        """Speak TLS, then HTTP over it."""
+        loop, span_s = asyncio.get_running_loop(), self._door.guard.bounds.head_s
+        try:
+            secure = await loop.start_tls(
+                transport, self, self._door.tls, server_side=True, ssl_handshake_timeout=span_s
+            )
+        except OSError:  # no TLS, or not in time: TimeoutError and ssl.SSLError are OSErrors
+            secure = None
+        if secure is None or line not in self._door.guard.lines:
+            transport.abort()
+            self._door.guard.forget(line)
+            return
+        self._http = self._door.begin(line)
+        self._http.connection_made(secure)
+        self._http.data_received(self._early)
 
-@dataclass(slots=True)
-class Server:
-    """A listening hub. port: the one really taken."""
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came."""
+        if self._http is not None:
+            self._http.data_received(data)
+        else:
+            self._early += data
 
-    runner: web.AppRunner
-    host: str
-    port: int
+    def eof_received(self) -> None:
+        """Hand on that nothing more comes."""
+        if self._http is not None:
+            self._http.eof_received()
 
-    async def stop(self) -> None:
-        """Stop listening, let what is under way finish, then close."""
-        await self.runner.cleanup()
+    def pause_writing(self) -> None:
+        """The other side reads slower than we write."""
+        if self._http is not None:
+            self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The other side has read."""
+        if self._http is not None:
+            self._http.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the line."""
+        if self._line is not None:
+            self._door.guard.forget(self._line)
+        if self._http is not None:
+            self._door.end(self._http)
+            self._http.connection_lost(exc)
 
 
 class _Door:
-    """Turns HTTP requests into `Hub.handle`."""
+    """Turns connections into HTTP requests, and those into `Hub.handle`. Owner: the event loop."""
 
-    def __init__(self, hub: Hub, connections_max: int, per_host_max: int, body_s: float) -> None:
+    def __init__(self, hub: Hub, guard: Guard, tls: Path) -> None:
+        self.guard = guard
+        self.tls = server_context(tls)
         self._hub = hub
-        self._connections_max = connections_max
-        self._per_host_max = per_host_max
-        self._body_s = body_s
-        self._strangers: Counter[str] = Counter()  # requests under way that show no session of ours, by address
-        self.connections: Callable[[], int] = lambda: 0
+        self._loop = asyncio.get_running_loop()
+        self._lines: dict[object, Line] = {}  # by aiohttp's protocol
+        self._server: web.Server | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def now_s(self) -> float:
+        """Return the loop's time: that of sockets."""
+        return self._loop.time()
+
+    # --- lines
+
+    def open(self, server: web.Server) -> None:
+        """Begin to serve."""
+        self._server = server
+        self._sweep()
+
+    def close(self) -> None:
+        """End all lines."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for line in list(self.guard.lines):
+            line.close()
+
+    def _sweep(self) -> None:
+        closed = self.guard.sweep(self.now_s())
+        if closed:
+            lines.event("lines.overdue", count=closed)
+        self._sweeping = self._loop.call_later(min(SWEEP_S, self.guard.bounds.head_s / 4), self._sweep)
+
+    def begin(self, line: Line) -> web.RequestHandler:
+        """Return what speaks HTTP on a line."""
+        assert self._server is not None
+        http = self._server()
+        self._lines[http] = line
+        return http
+
+    def end(self, http: object) -> None:
+        """Forget what spoke HTTP on a line that has ended."""
+        self._lines.pop(http, None)
+
+    # --- requests
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request; what can be refused unread is refused unread."""
+        line = self._lines.get(request.protocol)
+        if line is None:  # the connection has just ended
+            return _refused(408)
+        self.guard.begin(line)
+        token = _token(request)
+        node = self._hub.sessions.owner_of(token)
+        if node is not None:
+            self.guard.know(line, node)
+        size = 0
+        try:
+            response = await self._answer(request, line, token, node)
+            size = len(response.body) if isinstance(response.body, bytes) else 0
+            return response
+        finally:
+            self.guard.finish(line, self.now_s(), size)
+
+    async def _answer(
+        self, request: web.Request, line: Line, token: bytes | None, node: str | None
+    ) -> web.Response:
         if request.headers.get("Content-Encoding"):
             return _refused(415)
         if (request.content_length or 0) > BODY_BYTES_MAX:
             return _refused(413)
-        token = _token(request)
-        if self._hub.sessions.is_known(token):
-            return await self._handle(request, token)
-        if self.connections() > self._connections_max:
-            return _refused(503, "5")
-        return await self._handle_stranger(request, token)
+        wait_s = self.guard.pay(line, node, self.now_s())
+        if wait_s:
+            return _refused(429, Overloaded("too many requests", retry_after_s=max(1.0, wait_s)))
+        body = await self._read(request)
+        if isinstance(body, web.Response):
+            return body
+        self.guard.work(line)
+        answer = await self._hub.handle(request.match_info["name"], token, body)
+        headers = {} if answer.retry_after_s is None else _slot(answer.retry_after_s)
+        return web.Response(status=answer.status, body=answer.body, headers=headers, content_type=KIND)
 
-    async def _handle_stranger(self, request: web.Request, token: bytes | None) -> web.Response:
-        host = request.remote or ""
-        if self._strangers[host] >= self._per_host_max:
-            return _refused(503, "5")
-        self._strangers[host] += 1
+    async def _read(self, request: web.Request) -> bytes | web.Response:
+        """Read a body that comes no slower and grows no larger than is borne; else return the refusal."""
+        parts, size, begun_s = [], 0, self.now_s()
         try:
-            return await self._handle(request, token)
-        finally:
-            self._strangers[host] -= 1
-            if not self._strangers[host]:
-                del self._strangers[host]
-
-    async def _handle(self, request: web.Request, token: bytes | None) -> web.Response:
-        try:
-            async with asyncio.timeout(self._body_s):
-                body = await request.read()
+            async with asyncio.timeout(self.guard.bounds.body_s) as limit:
+                async for part in request.content.iter_any():
+                    parts.append(part)
+                    size += len(part)
+                    if size > BODY_BYTES_MAX:
+                        return _refused(413)
+                    limit.reschedule(begun_s + self.guard.bounds.body_s + size / limits.LINE_BYTES_PER_SECOND_MIN)
         except TimeoutError:
             return _refused(408)
-        answer = await self._hub.handle(request.match_info["name"], token, body)
-        headers = {}
-        if answer.retry_after_s is not None:
-            headers["Retry-After"] = f"{answer.retry_after_s:.1f}"
-        return web.Response(status=answer.status, body=answer.body, headers=headers, content_type="application/vnd.tongban")
+        return b"".join(parts)
 
 
-def _refused(status: int, retry_after: str | None = None) -> web.Response:
+def _refused(status: int, exc: TongbanError | None = None) -> web.Response:
     """Answer without having read the body, so the connection cannot go on."""
-    headers = {"Connection": "close"} if retry_after is None else {"Connection": "close", "Retry-After": retry_after}
-    response = web.Response(status=status, headers=headers)
+    slot = _slot(exc.retry_after_s) if isinstance(exc, Overloaded) else {}
+    told = None if exc is None else messages.encode(messages.Refusal(exc.code, exc.message, exc.hint, exc.retryable))
+    response = web.Response(status=status, body=told, headers={"Connection": "close", **slot}, content_type=KIND)
     response.force_close()
     return response
+
+
+def _slot(retry_after_s: float) -> dict[str, str]:
+    return {"Retry-After": f"{retry_after_s:.1f}"}
 
 
 def _token(request: web.Request) -> bytes | None:
@@ -120,51 +223,67 @@ def _token(request: web.Request) -> bytes | None:
         return None
 
 
-async def serve(
-    hub: Hub,
-    tls: Path,
-    host: str,
-    port: int,
-    *,
-    connections_max: int = 4_096,
-    connections_per_host_max: int = 64,
-    spans: Spans | None = None,
-) -> Server:
-    """Listen for other nodes.
+@dataclass(slots=True)
+class Server:
+    """A listening hub. port: the one really taken."""
 
-    Args:
-        connections_max: beyond it only those who have a session are served.
-        connections_per_host_max: requests at once of one address without a session; the others are bounded by session.
+    runner: web.AppRunner
+    listener: asyncio.Server
+    door: _Door
+    host: str
+    port: int
+
+    @property
+    def guard(self) -> Guard:
+        """The lines that stand, and their bounds."""
+        return self.door.guard
+
+    async def stop(self) -> None:
+        """Stop listening, let what is under way finish, then close."""
+        self.listener.close()
+        await self.runner.cleanup()
+        self.door.close()
+
+
+async def serve(hub: Hub, tls: Path, host: str, port: int, *, bounds: Bounds | None = None) -> Server:
+    """Listen for other nodes.
 
     Raises:
         StoreError: the address cannot be taken.
     """
     sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES  # asyncio's 256 KiB a connection: 1,000 long polls would take 347 MB
-    spans = spans or Spans()
-    door = _Door(hub, connections_max, connections_per_host_max, spans.body_s)
-    runner = _runner(door, spans)
+    guard = Guard(bounds or Bounds())
+    door = _Door(hub, guard, tls)
+    runner = _runner(door)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=server_context(tls), backlog=min(connections_max, 1_024))
+    assert runner.server is not None
+    door.open(runner.server)
+    listener = await _listen(door, runner, host, port)
+    taken = int(listener.sockets[0].getsockname()[1])
+    lines.event("hub.listening", port=taken)
+    return Server(runner, listener, door, host, taken)
+
+
+async def _listen(door: _Door, runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+    backlog = min(door.guard.bounds.lines, 1_024)
     try:
-        await site.start()
+        return await asyncio.get_running_loop().create_server(lambda: _Caller(door), host, port, backlog=backlog)
     except OSError as exc:
+        door.close()
         await runner.cleanup()
         raise StoreError(f"cannot listen on {host}:{port}: {exc.strerror}", hint="Is another program using the port?") from exc
-    door.connections = lambda: len(runner.server.connections) if runner.server is not None else 0
-    taken = runner.addresses[0][1]
-    lines.event("hub.listening", port=taken)
-    return Server(runner, host, int(taken))
 
 
-def _runner(door: _Door, spans: Spans) -> web.AppRunner:
-    app = web.Application(client_max_size=BODY_BYTES_MAX)
+def _runner(door: _Door) -> web.AppRunner:
+    app = web.Application()
     app.router.add_post("/sync/1/{name}", door.answer)
     return web.AppRunner(
         app,
         access_log=None,
-        keepalive_timeout=spans.header_s,
+        keepalive_timeout=3_600.0,  # for the guard to decide
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
+        max_headers=HEADERS_MAX,
         auto_decompress=False,
         shutdown_timeout=5.0,
         lingering_time=1.0,

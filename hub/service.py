@@ -17,6 +17,7 @@ from typing import Final
 
 from hub import commands
 from hub.app import Hub
+from hub.guard import Bounds
 from hub.server import Server, serve
 from node import local_api, setup
 from node import logs as lines
@@ -97,14 +98,8 @@ async def run(
 async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterator[Server]:
     certificate = certificate_hash(ensure_certificate(folder.tls, node.id))
     hub = Hub(node, certificate, waiting_max=config.limits.intake_waiting_max)
-    server = await serve(
-        hub,
-        folder.tls,
-        config.listen.host,
-        config.listen.port,
-        connections_max=config.limits.connections_max,
-        connections_per_host_max=config.limits.connections_per_host_max,
-    )
+    bounds = Bounds(lines=config.limits.connections_max, per_host=config.limits.connections_per_host_max)
+    server = await serve(hub, folder.tls, config.listen.host, config.listen.port, bounds=bounds)
     try:
         yield server
     finally:

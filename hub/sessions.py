@@ -91,8 +91,11 @@ class Sessions:
         return messages.Session(self._begin(ask.node, record.key), IDLE_S, self._node.clock.wall_ms())
 
     def _check_trusted(self, node: str, key: bytes) -> None:
-        if any(one.node == node and one.key == key for one in self._node.rules.revocations):
+        if not self._is_trusted(node, key):
             raise NotPermitted(f"the key of node {node} was revoked", hint="Join again with a new code.")
+
+    def _is_trusted(self, node: str, key: bytes) -> bool:
+        return not any(one.node == node and one.key == key for one in self._node.rules.revocations)
 
     def _begin(self, node: str, key: bytes) -> bytes:
         """Begin a session and return its token; one node's many sessions never push out another's."""
@@ -113,9 +116,10 @@ class Sessions:
             if not self._tokens[session.node]:
                 del self._tokens[session.node]
 
-    def is_known(self, token: bytes | None) -> bool:
-        """Tell whether a token is one of ours: asked before a request's body is read."""
-        return token in self._sessions
+    def owner_of(self, token: bytes | None) -> str | None:
+        """Return the node whose session a token is, if it is trusted still: asked before a request's body is read."""
+        session = self._sessions.get(token) if token is not None else None
+        return session.node if session is not None and self._is_trusted(session.node, session.key) else None
 
     def of(self, node: str) -> list[Session]:
         """Return a child's sessions."""

@@ -82,7 +82,7 @@ class Limits:
 
     connections_max: int = _setting(4_096, "open at once, of all other nodes together", low=8, high=65_536)
     connections_per_host_max: int = _setting(
-        64, "open at once, from one address; more behind one NAT", low=1, high=65_536
+        64, "of strangers at one address: open at once, and new ones a second; more behind one NAT", low=1, high=65_536
     )
     intake_waiting_max: int = _setting(
         2_048, "pushes that wait for the store; more are told to come later", low=1, high=65_536

@@ -1,11 +1,13 @@
 """Requests over TLS: the real Transport, on aiohttp.
 
 Certificates are not what nodes trust (see `node.tls`): any is accepted, its hash is handed up, and both sides sign it. A
-reply is read up to its bound only; what is not our protocol becomes a LinkError, never a crash.
+reply is read up to its bound only. A request has its time, and that in which its bytes pass at `LINE_BYTES_PER_SECOND_MIN`: a slow
+line is not a dead one. What is not our protocol becomes a LinkError, never a crash.
 """
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -44,13 +46,16 @@ class HttpsTransport:
         headers = {"Content-Type": "application/vnd.tongban", "Accept-Encoding": "identity", "User-Agent": "tongban"}
         if token is not None:
             headers["Authorization"] = f"Tongban {token}"
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._connect_timeout_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s)
         try:
-            async with self._open().post(
-                f"https://{address}{path}", data=body, headers=headers, timeout=timeout, proxy=self._proxy, allow_redirects=False
-            ) as reply:
+            async with (
+                asyncio.timeout(timeout_s + len(body) / limits.LINE_BYTES_PER_SECOND_MIN) as span,
+                self._open().post(
+                    f"https://{address}{path}", data=body, headers=headers, timeout=timeout, proxy=self._proxy, allow_redirects=False
+                ) as reply,
+            ):
                 certificate = reply.certificate if isinstance(reply, _Response) else b""
-                data = await _read_bounded(reply)
+                data = await _read_bounded(reply, span)
                 return Response(reply.status, data, certificate, _retry_after(reply))
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # TimeoutError and what TLS raises are OSErrors
             raise LinkError(f"{address} does not answer ({type(exc).__name__})") from exc
@@ -86,7 +91,9 @@ class _Response(aiohttp.ClientResponse):
         return await super().start(connection)
 
 
-async def _read_bounded(reply: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(reply: aiohttp.ClientResponse, span: asyncio.Timeout) -> bytes:
+    """Read an answer up to its bound; each byte that comes gives the next ones the time that they may take."""
+    begun_s = span.when() or 0.0
     if (reply.content_length or 0) > PACKED_BYTES_MAX:
         raise LimitExceeded("the answer is over its bound")
     parts, size = [], 0
@@ -94,6 +101,7 @@ async def _read_bounded(reply: aiohttp.ClientResponse) -> bytes:
         size += len(part)
         if size > PACKED_BYTES_MAX:
             raise LimitExceeded("the answer is over its bound")
+        span.reschedule(begun_s + size / limits.LINE_BYTES_PER_SECOND_MIN)
         parts.append(part)
     return b"".join(parts)
 

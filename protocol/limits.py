@@ -9,6 +9,7 @@ MESSAGE_BYTES_MAX: Final = 1 << 20  # unpacked; the packed form is never longer
 MESSAGE_DEPTH_MAX: Final = 16
 MESSAGE_ITEMS_MAX: Final = 200_000  # values in one message, all levels together
 ZSTD_WINDOW_BYTES_MAX: Final = 1 << 22
+CARRY_PIECE_BYTES_MAX: Final = MESSAGE_BYTES_MAX + 1_024  # of a file that travels by hand: a message, sealed and signed
 
 # --- entries
 HEADER_BYTES_MAX: Final = 16 << 10
@@ -60,3 +61,6 @@ CASE_FRESH_MAX: Final = 128  # side entries and the names they carry, kept in a 
 ADDRESSES_MAX: Final = 8  # of one hub
 INCARNATIONS_MAX: Final = 200  # of one node, in one admission or revocation: fits a header
 LISTED_MAX: Final = 64  # short lists in messages: versions, capabilities
+
+# --- lines
+LINE_BYTES_PER_SECOND_MIN: Final = 1 << 10  # slower than this, either way, a request or its answer is given up

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from hub.app import Hub
-from hub.server import BODY_BYTES_MAX, Server, Spans, serve
+from hub.guard import Bounds
+from hub.server import BODY_BYTES_MAX, Server, serve
 from node import tls
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
+from node.uplink.calling import refusal_of
 from protocol import messages
-from protocol.errors import LinkError, StoreError
+from protocol.errors import LinkError, Overloaded, StoreError
 from tests.hub.calling import Caller
 from tests.node.building import CITY, EAST, WEST, enrol, found, furnish, hire, opened
 
@@ -37,13 +39,13 @@ class Open:
 
 
 @asynccontextmanager
-async def listening(folder: Path, spans: Spans | None = None, **bounds: int) -> AsyncIterator[Open]:
+async def listening(folder: Path, bounds: Bounds | None = None) -> AsyncIterator[Open]:
     city = await furnish(await found(folder / "city"))
     node = await enrol(folder / EAST, city, EAST)
     await hire(node)
     pem = folder / "node.pem"
     hub = Hub(city, tls.certificate_hash(tls.ensure_certificate(pem, CITY)))
-    server = await serve(hub, pem, "127.0.0.1", 0, spans=spans, **bounds)
+    server = await serve(hub, pem, "127.0.0.1", 0, bounds=bounds)
     try:
         yield Open(server, Caller(node, hub), pem)
     finally:
@@ -169,7 +171,7 @@ async def test_other_paths_and_methods_are_not_there(tmp_path: Path) -> None:
 
 async def test_a_head_that_trickles_is_cut_off(tmp_path: Path) -> None:
     """Slow heads and idle connections end after their span, on any request of a connection."""
-    async with listening(tmp_path, Spans(header_s=0.6, body_s=0.6)) as open_:
+    async with listening(tmp_path, Bounds(head_s=0.6, body_s=0.6)) as open_:
         begun = time.monotonic()
         reader, writer = await raw(open_)
         idle, idle_writer = await raw(open_)
@@ -201,7 +203,7 @@ async def _ended(reader: asyncio.StreamReader) -> bool:
 
 async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
     """A byte at a time is not waited for: 408, and the connection is closed."""
-    async with listening(tmp_path, Spans(body_s=0.4)) as open_:
+    async with listening(tmp_path, Bounds(body_s=0.4)) as open_:
         reader, writer = await raw(open_)
         writer.write(head("Content-Length: 100") + b"x")
         async with asyncio.timeout(4.0):
@@ -211,34 +213,52 @@ async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
-    """With two hundred silent connections open, an honest child syncs as ever."""
-    async with listening(tmp_path) as open_:
-        silent = await asyncio.gather(*(raw(open_) for _ in range(200)))
+    """Of an address's silent connections the oldest give way: an honest child beside them syncs as ever."""
+    async with listening(tmp_path, Bounds(per_host=50)) as open_:
+        silent = await asyncio.gather(*(raw(open_) for _ in range(100)), return_exceptions=True)
+        assert len(open_.server.guard.lines) <= 50
         await opened(open_.child.node)
         begun = time.monotonic()
         await sync(open_)
         assert time.monotonic() - begun < 3.0
-        for _, writer in silent:
-            writer.close()
+        for one in silent:
+            if isinstance(one, tuple):
+                one[1].close()
 
 
 async def test_strangers_are_counted_by_address_and_children_are_not(tmp_path: Path) -> None:
-    """An address full of half-sent greetings shuts out greetings from there, not who has a session already."""
-    async with listening(tmp_path, connections_per_host_max=3) as open_, HttpsTransport() as transport:
+    """An address full of half-sent greetings shuts out nobody: the oldest gives way, and who has a session never does."""
+    async with listening(tmp_path, Bounds(per_host=3)) as open_, HttpsTransport() as transport:
         uplink = Uplink(open_.child.node, transport, Settings((open_.address,), 5.0))
         await uplink.round()
         held = [await raw(open_) for _ in range(3)]
         for _, writer in held:
             writer.write(head("Content-Length: 100") + b"x")
             await writer.drain()
-        await asyncio.sleep(0.1)
-        assert b" 503 " in await said(open_, head("Content-Length: 1") + b"x")
+        assert b" 400 " in await said(open_, head("Content-Length: 1") + b"x")
         await opened(open_.child.node)
         await uplink.push_all()
+        async with asyncio.timeout(2.0):
+            assert await _ended(held[0][0])
         for _, writer in held:
             writer.close()
-        await asyncio.sleep(0.1)
-        assert b" 503 " not in await said(open_, head("Content-Length: 1") + b"x")
+        uplink.close()
+
+
+async def test_too_many_requests_are_refused_unread_with_a_slot(tmp_path: Path) -> None:
+    """An address that asks without end hears 429 before its bodies are read; a child's session pays from its own bucket."""
+    async with listening(tmp_path, Bounds(per_host=2)) as open_, HttpsTransport() as transport:
+        uplink = Uplink(open_.child.node, transport, Settings((open_.address,), 5.0))
+        await uplink.round()
+        body = messages.encode(messages.Pull(messages.Cursors(0, 0, b"", 0)))
+        for _ in range(20):
+            last = await transport.request(open_.address, "/sync/1/pull", body, token="00" * 16, timeout_s=5.0)
+            if last.status == 429:
+                break
+        assert isinstance(refusal_of(last.body, last.status, last.retry_after_s), Overloaded)
+        assert (last.retry_after_s or 0) >= 1.0
+        await opened(open_.child.node)
+        await uplink.push_all()
         uplink.close()
 
 
@@ -288,7 +308,7 @@ async def test_stopping_answers_those_who_wait(tmp_path: Path) -> None:
         async with HttpsTransport() as transport:
             uplink = Uplink(open_.child.node, transport, Settings((open_.address,), 5.0, 60))
             await uplink.round()
-            waiting = asyncio.create_task(uplink._wait())
+            waiting = asyncio.create_task(uplink.pulling.wait())
             await asyncio.sleep(0.2)
             begun = time.monotonic()
             open_.child.hub.close()

@@ -15,7 +15,7 @@ def test_bounds_are_positive_numbers_named_with_their_unit() -> None:
     for name, value in BOUNDS.items():
         assert isinstance(value, int)
         assert value > 0
-        assert name.endswith(("_MAX", "_MS", "_ENTRIES")), name
+        assert name.endswith(("_MAX", "_MIN", "_MS", "_ENTRIES")), name
 
 
 def test_every_bound_is_kept_somewhere() -> None:
