@@ -8,7 +8,8 @@ is held is kept as evidence; a body is kept only when it is the one that its hea
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from node import faults
@@ -38,7 +39,7 @@ from protocol.log import (
     verify_checkpoint,
 )
 
-HEADS_MAX: Final = 8  # of one log, shown and not reached yet
+HEADS_MAX: Final = 8  # of one log, shown and not reached yet; of more, neighbours become one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def note_head(ledger: Ledger, conn: Connection, signed: Signed, received_at: int
 
     Claims of entries below the head count back to when the author was last heard before; so a long backlog keeps its
     times, and nothing can be slipped in behind a head that was shown. A head stands until the log has reached it, whatever
-    longer ones are shown meanwhile.
+    longer ones are shown meanwhile; of very many some become one (`_thinned`).
 
     Args:
         received_at: this hub's clock, ms.
@@ -100,9 +101,9 @@ def note_head(ledger: Ledger, conn: Connection, signed: Signed, received_at: int
     checkpoint = _authentic(ledger, signed)
     row = _log_of(ledger, conn, checkpoint)
     pending = _pending_heads(conn, row)
-    if checkpoint.size > max(row.size, pending[-1].size if pending else 0) and len(pending) < HEADS_MAX:
+    if checkpoint.size > max(row.size, pending[-1].size if pending else 0):
         pending.append(_Head(checkpoint.size, checkpoint.root, row.receipted))
-        packed = codec.encode([[one.size, one.root, one.window] for one in pending])
+        packed = codec.encode([[one.size, one.root, one.window] for one in _thinned(pending)])
         logs.save_commitment(conn, row.id, checkpoint.size, packed)
     logs.save_heard(conn, row.id, received_at)
 
@@ -114,6 +115,22 @@ class _Head:
     size: int
     root: bytes
     window: int
+
+
+def _thinned(heads: Sequence[_Head]) -> list[_Head]:
+    """Return heads within the bound: of one too many, that whose window lies closest to the next one's becomes part of that.
+
+    The longer head commits to all that the shorter one did, and the later window of the two holds for both: so a claim may
+    reach back no further than before, and nobody can backdate by showing many heads. An honest entry of the shorter head
+    loses the moments between the two windows, the smallest such span; the first head, whose window a long time offline
+    hangs on, always stands, and so does the newest.
+    """
+    if len(heads) <= HEADS_MAX:
+        return list(heads)
+    spans = [max(after.window - one.window, 0) for one, after in pairwise(heads[1:])]
+    gone = 1 + spans.index(min(spans))
+    merged = replace(heads[gone + 1], window=max(heads[gone].window, heads[gone + 1].window))
+    return [*heads[:gone], merged, *heads[gone + 2 :]]
 
 
 def _pending_heads(conn: Connection, row: LogRow) -> list[_Head]:

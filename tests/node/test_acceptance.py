@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from hub.intake import Pushed, take_pushes
+from node import acceptance
 from node.acceptance import Accepted, Sparse, accept_bundles, accept_set, heard_before, note_head
 from node.ledger import Changes, change_set
 from node.node import Node
@@ -714,6 +715,29 @@ async def test_a_backlog_keeps_its_times_while_more_is_written(city: Node, east:
     assert [(await dated(city, log, size))[2] for size in (3, 4, 5)] == [0, 0, at]
     await give(city, log.change_set(2, 4))
     assert await dated(city, log, 5) == (5, at + 30 * MINUTE_MS, at)
+
+
+async def test_a_long_drain_shows_more_heads_than_are_kept(city: Node, east: Node) -> None:
+    """However many heads are shown, each entry is dated by one that holds it, and never further back than by its own."""
+    log = words(log_of(east), *"ab")
+    await show_head(city, log.seal(0, 2), START_MS)  # after a long time offline
+    shown = [(2, 0)]
+    gaps = [30, 20, 1, 25, 20, 2, 30, 20, 25, 20, 30]
+    at = START_MS
+    for gap in gaps:
+        words(log, "c")
+        shown.append((len(log.entries), at))
+        at += gap * MINUTE_MS
+        await show_head(city, log.seal(shown[-2][0]), at)
+    kept = (await row_of(city, log)).committed, await city.read(lambda conn: acceptance._pending_heads(conn, logs.find_log(conn, log.id)))
+    assert kept[0] == len(log.entries)
+    assert len(kept[1]) == acceptance.HEADS_MAX
+    since = [(await dated(city, log, size))[2] for size, _ in shown]
+    assert since[0] == 0
+    assert since[-1] == shown[-1][1]
+    assert all(found >= own for found, (_, own) in zip(since, shown, strict=True))
+    assert max(found - own for found, (_, own) in zip(since, shown, strict=True)) <= 45 * MINUTE_MS
+    await give(city, log.change_set())
 
 
 @pytest.mark.parametrize("kind", ["signature", "network", "unknown"])
