@@ -171,7 +171,8 @@ class Hub:
         lines.event("push.taken", child=session.node, count=taken.added, bytes=len(body))
         if taken.forks:
             lines.event("log.forked", lines.CRITICAL, child=session.node, count=taken.forks)
-        return messages.PushReply(taken.held, receipt, await self._receipts(session))
+        room = self.intake.room_for(session.node)
+        return messages.PushReply(taken.held, receipt, await self._receipts(session), room)
 
     async def _pull(self, session: Session, body: bytes) -> messages.Message:
         ask = messages.decode(body, messages.Pull)

@@ -30,6 +30,9 @@ from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint
 SHARED_BYTES_MAX: Final = 2 << 20  # of pushes that share a commit, unpacked, about
 SHARED_MAX: Final = 128
 WAITING_BYTES_MAX: Final = 64 << 20  # packed
+ROOM_ALONE_BYTES: Final = 900 << 10  # of entries in one push, while nobody else writes here: a writer is busy with it for some 80 ms
+ROOM_SHARED_BYTES: Final = 256 << 10  # … while others do, who then wait for some 20 ms
+ALONE_S: Final = 2.0  # so long nobody else has written
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,25 @@ class Intake:
         self._push_s = 0.005  # what a push takes lately: the slots of those who must come later follow it
         self._worker: asyncio.Task[None] | None = None
         self._last_at = 0
+        self._mine: Changes | None = None  # of the commit under way
+        self._last_child = ""
+        self._last_s = -ALONE_S  # when it pushed
+        self._others_s = -ALONE_S  # when somebody else wrote here
+        node.listeners.append(self._written)
+
+    def _written(self, changes: Changes) -> None:
+        if changes is not self._mine:
+            self._others_s = self._node.clock.monotonic_s()
+
+    def _note(self, child: str) -> None:
+        if child != self._last_child:
+            self._last_child, self._others_s = child, max(self._last_s, self._others_s)
+        self._last_s = self._node.clock.monotonic_s()
+
+    def room_for(self, child: str) -> int:
+        """Return how many bytes of entries a child may send at once: more while it has the writer for itself."""
+        alone = self._last_child == child and self._node.clock.monotonic_s() - self._others_s > ALONE_S
+        return ROOM_ALONE_BYTES if alone else ROOM_SHARED_BYTES
 
     async def submit(self, child: str, push: messages.Push, size: int) -> tuple[Taken, Bundle]:
         """Apply a push and return its receipt as a bundle.
@@ -195,6 +217,7 @@ class Intake:
             raise Overloaded("too many pushes wait", retry_after_s=max(1.0, len(self._waiting) * self._push_s))
         if child in self._children:
             raise Overloaded("a push of this node waits already", retry_after_s=1.0)
+        self._note(child)
         waiting = _Waiting(Pushed(child, push), size, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._children.add(child)
@@ -243,6 +266,7 @@ class Intake:
 
     def _take_group(self, conn: Connection, changes: Changes, group: Sequence[_Waiting]) -> list[Taken | TongbanError]:
         """Apply a group as one; when one of it is bad, each on its own, so that it hurts nobody else."""
+        self._mine = changes
         pushed = [one.pushed for one in group]
         whole = self._try(conn, changes, pushed)
         if len(pushed) == 1 or not isinstance(whole, TongbanError):

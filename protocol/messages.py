@@ -124,11 +124,15 @@ class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class PushReply(Message, frozen=True):
-    """The hub's receipt as a bundle, what it now holds of each log named, and newer receipts from further up."""
+    """The hub's receipt as a bundle, what it now holds of each log named, and newer receipts from further up.
+
+    room: bytes of entries that the hub would take in the next push, about; 0 = it does not say.
+    """
 
     held: tuple[Held, ...]
     receipt: Bundle | None = None
     receipts: tuple[Bundle, ...] = ()
+    room: Count = 0
 
 
 # --- downward

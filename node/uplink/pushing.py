@@ -47,7 +47,7 @@ class Pushing:
         self.node = line.node
         self.acked = 0
         self.aside: set[int] = set()
-        self._room = PUSH_BYTES
+        self._room = 0  # bytes of entries that the hub would take at once; 0: it has not said
         self._comparing = comparing
 
     async def push_all(self) -> None:
@@ -105,7 +105,7 @@ class Pushing:
         await self.node.write(lambda conn, changes: self._take_receipt(conn, changes, outgoing, reply))
         faults.point("uplink.acknowledged")
         self.acked += outgoing.entries
-        self._room = min(reply.room, PUSH_BYTES_MAX) or PUSH_BYTES
+        self._room = min(reply.room, PUSH_BYTES_MAX)
         await keep_receipts(self.node, reply.receipts)
 
     def _take_receipt(self, conn: Connection, changes: Changes, outgoing: Outgoing, reply: messages.PushReply) -> None:
@@ -142,15 +142,15 @@ def prepare_push(
     assumed: dict[int, int],
     aside: frozenset[int] = frozenset(),
     only: int | None = None,
-    bytes_max: int = PUSH_BYTES,
+    bytes_max: int = 0,
 ) -> Outgoing | None:
     """Make the next push ready: what is short goes first, so that a fresh change passes by another log's backlog.
 
     Args:
         assumed: sizes that a push on its way will bring the hub to.
         aside: logs to leave out. only: the one log to push.
-        bytes_max: what the hub would take of one log, headers and bodies. Of several it is less: they are a hub's, and fresh
-            changes are among them.
+        bytes_max: of one log, headers and bodies, as the hub said; 0 where it did not. Of several logs it is no more than
+            usual: they are a hub's, and fresh changes are among them.
     """
     ledger.seal(conn)
     acked = {**logs.acks(conn), **assumed}
@@ -159,7 +159,7 @@ def prepare_push(
     head = ledger.newest_seal(conn)
     sets: list[ChangeSet] = []
     sizes: dict[int, int] = {}
-    room, entries = (bytes_max if len(rows) == 1 else min(bytes_max, PUSH_BYTES)), 0
+    room, entries = (bytes_max if bytes_max and len(rows) == 1 else PUSH_BYTES), 0
     for row in rows:
         size = max(acked.get(row.id, 0), row.start)
         if sets and row.size - size > BACKLOG:

@@ -340,3 +340,17 @@ def test_errors_are_turned_into_ours() -> None:
     assert ours(refused) is refused
     assert issubclass(Overloaded, TongbanError)
     assert CITY
+
+
+async def test_a_child_is_given_more_room_while_nobody_else_writes(pair: tuple[Caller, Caller]) -> None:
+    """A backlog goes up in large pushes; as soon as another child, or a clerk here, wants the writer too, in small ones."""
+    east, west = pair
+    clock(east.hub.node).pass_ms(MINUTE_MS)  # the enrolments are over
+    assert (await east.push()).room == intake.ROOM_ALONE_BYTES
+    assert (await west.push()).room == intake.ROOM_SHARED_BYTES
+    clock(east.hub.node).pass_ms(MINUTE_MS)
+    await opened(east.node)
+    assert (await east.push()).room == intake.ROOM_ALONE_BYTES
+    await opened(east.node)
+    await east.hub.node.write(lambda _conn, _changes: None)  # a clerk's save at the hub
+    assert (await east.push()).room == intake.ROOM_SHARED_BYTES

@@ -126,3 +126,17 @@ async def test_a_push_is_bounded_and_says_that_more_follows(pair: tuple[Uplink, 
     row = await uplink.node.read(uplink.node.ledger.own_row)
     assert (await acked(uplink.node))[row.id] == row.size
     assert limits.PUSH_LOGS_MAX * 100 < limits.BODY_BYTES_MAX  # a receipt can name each
+
+
+async def test_a_push_is_as_large_as_the_hub_says(pair: tuple[Uplink, Wire]) -> None:
+    """One log's backlog fills the room that the hub gives; of several logs no more than usual goes at once."""
+    uplink, _line = pair
+    for number in range(120):
+        await opened(uplink.node, f"甲{number}", field={"q": "字" * 3_900})
+    usual, large = [
+        await uplink.node.store.own(lambda conn, room=room: prepare_push(uplink.node.ledger, conn, {}, bytes_max=room))
+        for room in (0, pushing.PUSH_BYTES_MAX)
+    ]
+    assert usual is not None
+    assert large is not None
+    assert 2 * usual.entries < large.entries <= 125
