@@ -17,6 +17,7 @@ from node.node import PROGRAM, Node, open_ledger
 from node.ports import Clock, Entropy
 from node.projection import Batch
 from node.store import logs
+from node.store.checking import check_file
 from node.store.database import Connection, Database, Store
 from protocol import divisions, keys
 from protocol.chain import genesis_of
@@ -143,11 +144,15 @@ async def open_node(folder: Folder, clock: Clock, entropy: Entropy) -> Node:
     """Open a node's folder for work; the caller holds its lock.
 
     Raises:
-        InputError: no node here. StoreError: the folder cannot be used.
+        InputError: no node here. StoreError: the folder cannot be used. StoreDamaged: its store is not what was written.
     """
     folder.require()
     if not folder.store.exists():
-        raise InputError(f"{folder.root}: joining was not finished", hint="Give the `join` command again.")
+        raise InputError(
+            f"{folder.root}: joining was not finished, or the store is gone",
+            hint="Give the `join` command again; if a node lived here, `tongban restore FILE`.",
+        )
+    check_file(folder.store)
     store = await Database.open(folder.store)
     try:
         return await node_of(store, keys.SigningKey(folder.load_seed("signing")), clock, entropy)

@@ -192,6 +192,9 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "error.link": ("网络不通，稍后自动重试", "the network does not answer; it is tried again"),
         "error.overloaded": ("上级繁忙，稍后自动重试", "the hub is busy; it is tried again"),
         "error.store": ("磁盘或数据目录有问题", "the disk or the folder refuses"),
+        "error.store_full": ("磁盘已满，本次未保存；已保存的都在", "the disk is full: this was not saved, what was saved before is"),
+        "error.disk_failed": ("磁盘读写出错，本次未保存；已保存的都在", "the disk failed: this was not saved, what was saved before is"),
+        "error.store_damaged": ("数据文件损坏，未做任何改动", "the store's file is damaged; nothing was changed"),
         "error.store_busy": ("本机已有程序在使用该数据目录", "another process uses this folder"),
         "error.input": ("文件、设置或参数有误", "a file, setting or option is wrong"),
         # --- replay

@@ -21,7 +21,10 @@
     │   └── EditConflict
     ├── LinkError            the network's fault; try again
     ├── StoreError           the disk's or the folder's fault
-    │   └── StoreBusy            another process has the folder
+    │   ├── StoreBusy            another process has the folder
+    │   ├── StoreFull            no room on the disk
+    │   ├── DiskFailed           the disk did not take, or give, what it should
+    │   └── StoreDamaged         what is in the file is not what was written
     └── InputError           a file, setting or option that the user gave is wrong
         └── InputProblems        several such faults of one file, each with its place
 """
@@ -240,6 +243,36 @@ class StoreBusy(StoreError):
     retryable = True
     exit_code = 3
     default_hint = "Another Tongban process uses this folder: stop it, or give the command while it runs."
+
+
+class StoreFull(StoreError):
+    """The disk has no room; nothing of this was written, and what was saved before is safe."""
+
+    code = "store_full"
+    retryable = True
+    exit_code = 3
+    default_hint = "Free some space on the disk of the --data folder, then do it again; reading still works."
+
+
+class DiskFailed(StoreError):
+    """The disk did not take or give what it should; this was not saved, what was called saved before is."""
+
+    code = "disk_failed"
+    retryable = True
+    exit_code = 3
+    default_hint = "Look whether it is there before you enter it again; have the disk checked, and make a backup now."
+
+
+class StoreDamaged(StoreError):
+    """The store's file is not what this program wrote; nothing was changed in it."""
+
+    code = "store_damaged"
+    default_hint = (
+        "Keep a copy of the folder. `tongban restore FILE` puts a backup in its place; the parent then gives back what it has."
+    )
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint, data_safe=False)
 
 
 class InputError(TongbanError):

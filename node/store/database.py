@@ -1,5 +1,8 @@
 """One SQLite file, one writer, one reader: the only door to aiosqlite.
 
+The writer alone checkpoints: SQLite 3.7.0 to 3.51.2 can corrupt a file when a second connection writes or checkpoints beside
+the first. Readers open the file read-only, so they cannot; a mended writer replaces the old one before either writes again.
+
 A *unit of work* is one synchronous function on a connection, run whole in one hop to the database thread: nothing is
 awaited between BEGIN and COMMIT, and a caller that is cancelled cancels nothing. `Database` runs units on aiosqlite's
 threads; `InlineDatabase` runs the same units in place, so that a simulated network repeats exactly.
@@ -16,7 +19,8 @@ from typing import Final, Protocol, TypeVar
 import aiosqlite
 
 from node import faults
-from protocol.errors import StoreError, TongbanError
+from node.store import checking
+from protocol.errors import DiskFailed, StoreDamaged, StoreError, StoreFull, TongbanError
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -50,28 +54,40 @@ class Store(Protocol):
 
 
 def connect(path: str, readonly: bool) -> Connection:
-    """Open the file with the settings on which durability rests."""
-    conn = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S, check_same_thread=False, cached_statements=256)
+    """Open the file with Python's own SQLite."""
+    where = Path(path).absolute().as_uri() + "?mode=ro" if readonly else path
+    conn = sqlite3.connect(
+        where, isolation_level=None, timeout=BUSY_S, check_same_thread=False, cached_statements=256, uri=readonly
+    )
+    settle(conn, readonly)
+    return conn
+
+
+def settle(conn: Connection, readonly: bool) -> None:
+    """Give a new connection the settings on which durability rests.
+
+    Raises:
+        StoreError: the file system does not allow them.
+    """
     conn.execute("PRAGMA trusted_schema = OFF")
     conn.execute("PRAGMA foreign_keys = OFF" if readonly else "PRAGMA foreign_keys = ON")
     conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     conn.execute("PRAGMA cell_size_check = ON")
     if readonly:
         conn.execute("PRAGMA query_only = ON")
-        return conn
+        return
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     if conn.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise StoreError("the database does not accept synchronous=FULL", hint="Move the folder to a local disk.")
-    return conn
 
 
 def migrate(conn: Connection) -> None:
     """Bring the file to the newest schema; each step is one transaction inside its script.
 
     Raises:
-        StoreError: the file is newer than this program, or foreign.
+        StoreError: the file is newer than this program. StoreDamaged: its schema is not the one of its version.
     """
     steps = sorted(SCHEMA.glob("[0-9][0-9][0-9].sql"))
     version = conn.execute("PRAGMA user_version").fetchone()[0]
@@ -80,6 +96,7 @@ def migrate(conn: Connection) -> None:
             f"the store has schema {version}, this program knows {len(steps)}",
             hint="Start the newer program again; this one changes nothing.",
         )
+    checking.check_schema(conn, tuple(steps[:version]))
     for step in steps[version:]:
         faults.point("store.migrate")
         try:
@@ -132,12 +149,12 @@ def run_own(conn: Connection, unit: Unit[T]) -> T:
 def translate(exc: sqlite3.Error) -> StoreError:
     """Turn SQLite's error into ours: the one place that does."""
     name = getattr(exc, "sqlite_errorname", "") or type(exc).__name__
-    if name == "SQLITE_FULL":
-        return StoreError("the disk is full", hint="Free some space; nothing that was saved is lost.")
+    if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the index of the WAL
+        return StoreFull("the disk is full")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return StoreError(
-            "the store's file is damaged", hint="Stop the node, keep a copy of its folder, then see the guide.", data_safe=False
-        )
+        return StoreDamaged("the store's file is damaged")
+    if name.startswith("SQLITE_IOERR"):
+        return DiskFailed(f"the disk failed: {name}")
     return StoreError(f"the store refused: {name}", hint="Look at the disk; nothing was written.")
 
 
@@ -150,33 +167,81 @@ def ours(exc: Exception) -> TongbanError:
     return TongbanError("the hub failed on this request", hint="Look at the hub's log.")
 
 
-def _prepare(path: Path, connector: Connector) -> Connection:
-    try:
-        conn = connector(str(path), False)
-        migrate(conn)
-    except sqlite3.Error as exc:
-        raise translate(exc) from exc
-    return conn
+class Line:
+    """The writing connection, and how it is made again after the disk failed. Owner: the thread that writes."""
+
+    def __init__(self, path: Path, connector: Connector) -> None:
+        self._path = str(path)
+        self._connector = connector
+        self._broken = False
+
+    def open(self) -> Connection:
+        """Open the file, check it, and bring it to the newest schema."""
+        checking.check_library()
+        try:
+            self.conn = self._connector(self._path, False)
+            migrate(self.conn)
+        except sqlite3.Error as exc:
+            raise translate(exc) from exc
+        return self.conn
+
+    def write(self, unit: Unit[T]) -> T:
+        """See `Store.write`; after a failure of the disk nothing is acknowledged before `_mend` has succeeded."""
+        if self._broken:
+            self._mend()
+        try:
+            return run_unit(self.conn, unit)
+        except DiskFailed:
+            self._broken = True
+            raise
+
+    def own(self, unit: Unit[T]) -> T:
+        """See `Store.own`."""
+        return run_own(self.conn, unit)
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        with suppress(sqlite3.Error):
+            self.conn.close()
+
+    def _mend(self) -> None:
+        """Go on with a new connection, after everything acknowledged was written to the main file once more and synced.
+
+        A second fsync of the same pages proves nothing: the system may have dropped them and say yes. Truncating the WAL
+        writes all its committed pages anew, syncs the main file, and leaves nothing of the commit that failed.
+        """
+        try:
+            fresh = self._connector(self._path, False)
+            busy, _, _ = fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as exc:
+            raise translate(exc) from exc
+        if busy:
+            fresh.close()
+            raise DiskFailed("the store is not whole again yet after a failure of the disk")
+        self.close()
+        self.conn, self._broken = fresh, False
 
 
 class Database:
     """A store on aiosqlite's threads: one for the writer, one for readers."""
 
-    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(self, line: Line, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._line = line  # owner: the writer's thread
         self._writer = writer
         self._reader = reader
 
     @classmethod
     async def open(cls, path: Path, connector: Connector = connect) -> Database:
         """Open or create the file and bring it to the newest schema."""
-        writer = await aiosqlite.Connection(lambda: _prepare(path, connector), 64)
+        line = Line(path, connector)
+        writer = await aiosqlite.Connection(line.open, 64)
         reader = await aiosqlite.Connection(lambda: connector(str(path), True), 64)
-        return cls(writer, reader)
+        return cls(line, writer, reader)
 
     async def write(self, unit: Unit[T]) -> T:
         """See `Store.write`."""
         # _execute is the one way to run a whole function in a single hop; public calls take a hop a statement
-        result: T = await self._writer._execute(lambda: run_unit(self._writer._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        result: T = await self._writer._execute(lambda: self._line.write(unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def read(self, unit: Unit[T]) -> T:
@@ -186,12 +251,13 @@ class Database:
 
     async def own(self, unit: Unit[T]) -> T:
         """See `Store.own`."""
-        result: T = await self._writer._execute(lambda: run_own(self._writer._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        result: T = await self._writer._execute(lambda: self._line.own(unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """See `Store.close`: the writer last, since who closes last checkpoints."""
         await self._reader.close()
+        await self._writer._execute(self._line.close)  # type: ignore[no-untyped-call]  # noqa: SLF001
         await self._writer.close()
 
 
@@ -199,24 +265,24 @@ class InlineDatabase:
     """The same store without threads."""
 
     def __init__(self, path: Path, connector: Connector = connect) -> None:
-        self._conn = _prepare(path, connector)
+        self._line = Line(path, connector)
+        self._line.open()
 
     async def write(self, unit: Unit[T]) -> T:
         """See `Store.write`."""
-        return run_unit(self._conn, unit)
+        return self._line.write(unit)
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Store.read`."""
-        return run_read(self._conn, unit)
+        return run_read(self._line.conn, unit)
 
     async def own(self, unit: Unit[T]) -> T:
         """See `Store.own`."""
-        return run_own(self._conn, unit)
+        return self._line.own(unit)
 
     async def close(self) -> None:
         """See `Store.close`."""
-        with suppress(sqlite3.Error):
-            self._conn.close()
+        self._line.close()
 
 
 def insert_rows(conn: Connection, head: str, rows: list[tuple[object, ...]], tail: str = "", batch: int = 200) -> None:

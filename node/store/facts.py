@@ -10,6 +10,7 @@ from protocol.log import decode_header, hash_header
 from protocol.register import Fact
 
 LINK_BYTES: Final = 16  # half of a hash
+BEHIND_A_CUT: Final = -1  # the number of no register
 _SELECT: Final = "SELECT f.leaf, e.raw, e.body FROM facts f JOIN entries e ON e.id = f.entry "
 
 
@@ -29,6 +30,17 @@ def find_by_link(conn: Connection, link: object) -> Fact | None:
         return None
     between = (link + b"\x00" * 16, link + b"\xff" * 16)
     return _fact(conn.execute(_SELECT + "WHERE f.leaf BETWEEN ? AND ?", between).fetchone())
+
+
+def place_of(conn: Connection, leaf: bytes) -> tuple[int, int] | None:
+    """Return (log id, index) of a rule entry."""
+    found = conn.execute("SELECT e.log, e.idx FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf = ?", (leaf,)).fetchone()
+    return (found[0], found[1]) if found else None
+
+
+def set_aside(conn: Connection, leaves: Sequence[bytes]) -> None:
+    """Let no register take facts in: they stand behind a cut of their author's key."""
+    conn.executemany("UPDATE facts SET number = ? WHERE leaf = ?", [(BEHIND_A_CUT, leaf) for leaf in leaves])
 
 
 def _fact(found: tuple[bytes, bytes, bytes | None] | None) -> Fact | None:

@@ -192,6 +192,12 @@ def entries_between(conn: Connection, log_id: int, start: int, end: int) -> list
     return [EntryRow(*row) for row in rows]
 
 
+def last_index(conn: Connection, log_id: int) -> int:
+    """Return the highest index of a log that is held, also if it came alone; -1 of none."""
+    found = conn.execute("SELECT max(idx) FROM entries WHERE log = ?", (log_id,)).fetchone()
+    return -1 if found[0] is None else int(found[0])
+
+
 def run_bytes(conn: Connection, log_id: int, start: int, end: int) -> int:
     """Return about how many bytes a run takes in a message: no less than its short form."""
     found = conn.execute(
