@@ -195,6 +195,7 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "error.store_full": ("磁盘已满，本次未保存；已保存的都在", "the disk is full: this was not saved, what was saved before is"),
         "error.disk_failed": ("磁盘读写出错，本次未保存；已保存的都在", "the disk failed: this was not saved, what was saved before is"),
         "error.store_damaged": ("数据文件损坏，未做任何改动", "the store's file is damaged; nothing was changed"),
+        "error.port_taken": ("端口或地址现在不能用，数据没有受影响", "a port or address cannot be had now; the data is not affected"),
         "error.store_busy": ("本机已有程序在使用该数据目录", "another process uses this folder"),
         "error.input": ("文件、设置或参数有误", "a file, setting or option is wrong"),
         # --- replay

@@ -21,6 +21,7 @@
     │   └── EditConflict
     ├── LinkError            the network's fault; try again
     ├── StoreError           the disk's or the folder's fault
+    │   ├── PortTaken            a port or address of this machine cannot be had now
     │   ├── StoreBusy            another process has the folder
     │   ├── StoreFull            no room on the disk
     │   ├── DiskFailed           the disk did not take, or give, what it should
@@ -273,6 +274,14 @@ class StoreDamaged(StoreError):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, data_safe=False)
+
+
+class PortTaken(StoreError):
+    """An address of this machine cannot be had now; nothing was changed."""
+
+    code = "port_taken"
+    retryable = True
+    exit_code = 3
 
 
 class InputError(TongbanError):
