@@ -15,7 +15,8 @@ from typing import Final
 
 from node.ledger import Changes, Ledger
 from node.projection import Touched
-from node.store.database import Connection, insert_rows
+from node.store import feeds
+from node.store.database import Connection
 from protocol import messages
 from protocol.register import View
 
@@ -63,8 +64,7 @@ class Feeds:
                     rows += [(child, one.row.id, *part) for part in _parts(conn, one, first)]
                     changes.fed.add(child)  # type: ignore[arg-type]
         if rows:
-            _name_run(conn, self._run)
-            insert_rows(conn, "INSERT INTO feed (child, case_id, entry_first, entry_last) VALUES", rows)
+            feeds.save(conn, self._run, rows)
 
     def _forget_old_rules(self) -> None:
         rules = self._ledger.rules
@@ -86,10 +86,7 @@ def _parts(conn: Connection, one: Touched, first: int) -> list[tuple[int, int]]:
     """Return (first, last) entry ids of the rows that tell of a case from an entry on, each of a bounded size."""
     sizes: Iterable[tuple[int, int]]
     if first == WHOLE_CASE:
-        sizes = conn.execute(
-            "SELECT id, length(raw) + coalesce(length(body), 0) FROM entries WHERE case_id = ? AND id <= ? ORDER BY id",
-            (one.row.id, one.last),
-        )
+        sizes = feeds.sizes_up_to(conn, one.row.id, one.last)
     else:
         sizes = ((entry_id, len(entry.raw) + len(entry.body or b"")) for entry_id, _, _, entry in one.new)
     begins = [first, *_breaks(sizes)]
@@ -106,30 +103,7 @@ def _breaks(sizes: Iterable[tuple[int, int]]) -> Iterator[int]:
             room = ROW_BYTES - size - ENTRY_BYTES
 
 
-# --- runs of positions
-
-
-def _name_run(conn: Connection, run: bytes) -> None:
-    """Give the positions from here on this start's name, once."""
-    conn.execute(
-        "INSERT INTO feed_runs (start, run) SELECT coalesce((SELECT max(position) FROM feed), 0) + 1, ? "
-        "WHERE NOT EXISTS (SELECT 1 FROM feed_runs WHERE run = ?)",
-        (run, run),
-    )
-
-
-def run_at(conn: Connection, position: int) -> bytes:
-    """Return the name of the run to which a position belongs; empty before the first."""
-    found = conn.execute("SELECT run FROM feed_runs WHERE start <= ? ORDER BY start DESC LIMIT 1", (position,)).fetchone()
-    return bytes(found[0]) if found else b""
-
-
 def common_point(conn: Connection, cursors: messages.Cursors) -> int:
     """Return the position from which a child goes on: its own, or where the run that it names ended in this store."""
-    found = conn.execute("SELECT start FROM feed_runs WHERE run = ?", (cursors.incarnation,)).fetchone()
-    if found is None:
-        return 0
-    end = conn.execute(
-        "SELECT coalesce((SELECT min(start) - 1 FROM feed_runs WHERE start > ?), (SELECT max(position) FROM feed), 0)", found
-    ).fetchone()[0]
-    return int(min(cursors.cases, end))
+    end = feeds.end_of_run(conn, cursors.incarnation)
+    return 0 if end is None else min(cursors.cases, end)

@@ -14,6 +14,7 @@ from hub import feeds
 from hub.enrolment import chain_of
 from node.ledger import Ledger, change_set
 from node.store import cases, facts, logs
+from node.store import feeds as feed_rows
 from node.store.database import Connection
 from protocol import catalogue, limits, messages
 from protocol.cases import decode_context
@@ -79,7 +80,7 @@ def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> me
     position = feeds.common_point(conn, ask.cursors)
     if not more:
         news, position, more = _cases(ledger, conn, child, position, room)
-    cursors = messages.Cursors(number, texts_to, feeds.run_at(conn, position), position)
+    cursors = messages.Cursors(number, texts_to, feed_rows.run_at(conn, position), position)
     return messages.PullReply(cursors, tuple(registers), tuple(items), tuple(news), more=more)
 
 
@@ -89,8 +90,7 @@ def has_news(ledger: Ledger, conn: Connection, child: str, cursors: messages.Cur
     if cursors.registers < number or cursors.catalogue < number:
         return True
     start = feeds.common_point(conn, cursors)
-    row = conn.execute("SELECT 1 FROM feed WHERE child = ? AND position > ? LIMIT 1", (child, start)).fetchone()
-    return row is not None
+    return bool(feed_rows.rows_behind(conn, child, start, 1))
 
 
 def _registers(ledger: Ledger, conn: Connection, held: int, room: int) -> tuple[list[messages.RegisterNews], int]:
@@ -159,10 +159,7 @@ def _concerns(view: View, child: str, fields: dict[str, object]) -> bool:
 
 def _cases(ledger: Ledger, conn: Connection, child: str, start: int, room: int) -> tuple[list[Bundle], int, bool]:
     """Return the entries behind a page of feed rows, all rows' together: entries of one run share its proof."""
-    rows = conn.execute(
-        "SELECT position, case_id, entry_first, entry_last FROM feed WHERE child = ? AND position > ? ORDER BY position LIMIT ?",
-        (child, start, FEED_ROWS_PER_PULL),
-    ).fetchall()
+    rows = feed_rows.rows_behind(conn, child, start, FEED_ROWS_PER_PULL)
     found: dict[int, Place] = {}
     position = start
     for at, case_id, first, last in rows:
@@ -260,11 +257,17 @@ def upstream_receipts(ledger: Ledger, conn: Connection, wanted: Iterable[int]) -
     Returns:
         The receipts, each once, and the logs whose receipts found no room.
     """
-    above = ledger.rules.now.ancestors(ledger.identity.node)
+    return receipts_by(ledger, conn, wanted, ledger.rules.now.ancestors(ledger.identity.node))
+
+
+def receipts_by(
+    ledger: Ledger, conn: Connection, wanted: Iterable[int], hubs: Sequence[str]
+) -> tuple[list[Bundle], set[int]]:
+    """Return the newest receipts by some hubs for some logs, as `upstream_receipts` does for those above."""
     found: dict[int, Bundle] = {}
     room, left = RECEIPTS_BYTES, set(wanted)
     for log_id in sorted(left):
-        for place in logs.newest_receipts_by(conn, log_id, above):
+        for place in logs.newest_receipts_by(conn, log_id, hubs):
             if place[0] not in found:
                 (found[place[0]],) = ledger.bundles(conn, [place])
                 room -= bundle_bytes(found[place[0]])
