@@ -27,7 +27,7 @@ SAMPLE_MS: Final = 6 * 3_600_000
 WINDOW_MS: Final = 35 * 24 * 3_600_000
 DAY_MS: Final = 24 * 3_600_000
 WARN_DAYS: Final = 30.0
-RESERVE_BYTES: Final = 256 << 20  # below that the disk counts as full: SQLite needs room for its WAL, the system for itself
+RESERVE_BYTES: Final = 32 << 20  # below that the disk counts as full: no new work is begun (node.ballast)
 
 
 @dataclass(frozen=True, slots=True)

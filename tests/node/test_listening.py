@@ -34,7 +34,7 @@ async def test_an_address_that_is_not_there_yet_is_tried_again_too() -> None:
     """A card without its cable has no address; the way to start without it is named."""
     found = cannot_listen(await refusal("203.0.113.7", 1), "203.0.113.7:1", "[listen] host")
     assert (found.exit_code, found.retryable) == (3, True)
-    assert "0.0.0.0" in found.hint
+    assert "0.0.0.0" in found.hint  # noqa: S104 - a hint to people
 
 
 def test_what_a_user_may_not_do_is_no_taken_port() -> None:

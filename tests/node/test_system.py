@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from node.system import SystemClock, SystemEntropy, block_s
+from node.system import SystemClock, SystemEntropy, block_s, resident_bytes
 
 
 def test_wall_time_is_in_milliseconds_since_1970() -> None:
@@ -39,3 +39,15 @@ def test_standing_still_blocks_the_thread() -> None:
     block_s(0.02)
     block_s(-1)
     assert clock.monotonic_s() - start >= 0.019
+
+
+def test_the_memory_in_use_is_known() -> None:
+    """A running Python has some megabytes; what is taken shows."""
+    before = resident_bytes()
+    assert before is not None
+    assert before > 5 << 20
+    held = bytes(64 << 20) + b"x"
+    after = resident_bytes()
+    assert after is not None
+    assert after - before > 50 << 20
+    assert held

@@ -1,0 +1,130 @@
+"""Numbers for Prometheus: the text format, the names, and what they count."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node import metrics
+from node.metrics import Family, Sample
+from node.node import Node
+from node.store import logs
+from tests.node.building import (
+    CITY,
+    EAST,
+    HOUR_MS,
+    ID_NUMBER,
+    START_MS,
+    carry,
+    enrol,
+    found,
+    furnish,
+    hire,
+    opened,
+    size_of,
+)
+
+LINE = re.compile(r'(tongban_[a-z_]+)(\{[a-z_]+="(?:[^"\\\n]|\\.)*"(?:,[a-z_]+="(?:[^"\\\n]|\\.)*")*\})? (-?[0-9.e+]+)')
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Parse the text format; every line has one of the known forms."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith(("# HELP tongban_", "# TYPE tongban_")):
+            continue
+        match = LINE.fullmatch(line)
+        assert match, line
+        found[match[1] + (match[2] or "")] = float(match[3])
+    return found
+
+
+async def collected(node: Node) -> dict[str, float]:
+    text = await node.read(lambda conn: metrics.render(metrics.of_store(node, conn)))
+    return numbers(text)
+
+
+def test_the_text_is_as_prometheus_reads_it() -> None:
+    """HELP and TYPE once a family, then its samples; what is not known is left out."""
+    families = [
+        metrics.gauge("free_bytes", "Free.", 12),
+        metrics.gauge("unknown", "Nobody knows.", None),
+        metrics.counter("refused_total", "Refused.", [Sample(3, (("code", "gap"),)), Sample(1.5, (("code", "a\"b\\c\n"),))]),
+    ]
+    assert metrics.render(families) == (
+        "# HELP tongban_free_bytes Free.\n"
+        "# TYPE tongban_free_bytes gauge\n"
+        "tongban_free_bytes 12\n"
+        "# HELP tongban_refused_total Refused.\n"
+        "# TYPE tongban_refused_total counter\n"
+        'tongban_refused_total{code="gap"} 3\n'
+        'tongban_refused_total{code="a\\"b\\\\c\\n"} 1.5\n'
+    )
+
+
+@given(st.text(), st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(1 << 60), 1 << 60))
+def test_no_value_breaks_a_line(label: str, value: float) -> None:
+    """Whatever a label holds, a sample is one line that can be read again."""
+    label = label.replace("\r", "")
+    text = metrics.render([Family("x", "gauge", "X.", (Sample(value, (("node", label),)),))])
+    body = text.split("\n", 2)[2]
+    assert body.count("\n") == 1
+    assert body.endswith(f"}} {value!r}\n") or float(body.rsplit(" ", 1)[1]) == value
+
+
+async def test_a_root_counts_what_it_holds(tmp_path: Path) -> None:
+    """Own log, entries, cases, rules, disk; nothing is pending where nobody is above."""
+    city = await furnish(await found(tmp_path / "city"))
+    shown = await collected(city)
+    assert shown["tongban_log_entries"] == await size_of(city)
+    assert shown["tongban_register"] == city.rules.number
+    assert shown["tongban_cases_waiting"] == 0
+    assert shown["tongban_store_bytes"] > shown["tongban_store_wal_bytes"] >= 0
+    assert shown["tongban_disk_free_bytes"] > 0
+    assert any(name.startswith(f'tongban_build_info{{node="{CITY}",program="tongban/') for name in shown)
+    assert not any("pending" in name for name in shown)
+
+
+async def test_what_is_not_safe_above_is_counted_and_has_an_age(tmp_path: Path) -> None:
+    """Pending entries, the age of the oldest, what was acknowledged, when the parent was heard."""
+    city = await furnish(await found(tmp_path / "city"))
+    east = await hire(await enrol(tmp_path / "east", city, EAST))
+    await opened(east)
+    size = await size_of(east)
+    east.clock.at_ms += 3 * HOUR_MS  # type: ignore[attr-defined] # the virtual clock
+    shown = await collected(east)
+    assert (shown["tongban_pending_entries"], shown["tongban_acked_entries"]) == (size, 0)
+    assert shown["tongban_pending_age_seconds"] == 3 * 3_600
+    assert "tongban_parent_contact_timestamp_seconds" not in shown
+    log = await east.read(lambda conn: east.ledger.own_row(conn).id)
+    await east.write(lambda conn, _: logs.save_ack(conn, log, size))
+    await east.write(lambda conn, _: logs.set_meta(conn, "last_contact", str(START_MS).encode()))
+    shown = await collected(east)
+    assert (shown["tongban_pending_entries"], shown["tongban_pending_age_seconds"]) == (0, 0)
+    assert shown["tongban_acked_entries"] == size
+    assert shown["tongban_parent_contact_timestamp_seconds"] == START_MS / 1_000
+    await carry(east, city)
+    assert (await collected(city))["tongban_cases"] == 1
+
+
+async def test_no_person_is_in_the_numbers(tmp_path: Path) -> None:
+    """Names and numbers of people, and case keys, stay in the store (P01)."""
+    city = await hire(await furnish(await found(tmp_path / "city")))
+    number = await opened(city)
+    text = await city.read(lambda conn: metrics.render(metrics.of_store(city, conn)))
+    for canary in (ID_NUMBER, "1001", "王伟", number):
+        assert canary not in text
+    assert text.isascii()
+
+
+async def test_the_process_is_described(tmp_path: Path) -> None:
+    """Since when it runs, its clock, its memory."""
+    city = await found(tmp_path / "city")
+    began_s = city.clock.monotonic_s() - 90.0
+    shown = numbers(metrics.render(metrics.of_process(city, began_s)))
+    assert shown["tongban_uptime_seconds"] == 90.0
+    assert shown["tongban_clock_seconds"] == START_MS / 1_000
+    assert shown["tongban_resident_memory_bytes"] > 5 << 20
