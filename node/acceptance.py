@@ -14,7 +14,7 @@ from typing import Final
 
 from node import faults
 from node.ledger import Ledger
-from node.projection import Batch
+from node.projection import Batch, case_key
 from node.rulebook import note_facts
 from node.store import logs
 from node.store.database import Connection
@@ -59,12 +59,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """An entry that came in a bundle. id: of the entries table."""
+    """An entry that came in a bundle. id: of the entries table. has_body: its body was kept."""
 
     id: int
     row: LogRow
     index: int
     entry: Rebuilt
+    has_body: bool
 
 
 def public_key(ledger: Ledger, checkpoint: Checkpoint) -> bytes:
@@ -426,7 +427,7 @@ def _keep_pieces(
     places = [(entry.index, _without_unproven_body(row, entry)) for entry in fresh]
     ids = _add_places(ledger, conn, batch, row, places)
     logs.save_paths(conn, [(i, checkpoint_id, b"".join(entry.path)) for i, entry in zip(ids, fresh, strict=True)])
-    return [Sparse(i, row, index, one) for i, (index, one) in zip(ids, places, strict=True)]
+    return [Sparse(i, row, index, one, one.body is not None) for i, (index, one) in zip(ids, places, strict=True)]
 
 
 def _split(
@@ -448,7 +449,7 @@ def _split(
 
 def _known(row: LogRow, held: EntryRow, entry: BundleEntry) -> Sparse:
     body = entry.body if held.body is None else held.body
-    return Sparse(held.id, row, entry.index, read_entry(row.log.node, entry.raw, body))
+    return Sparse(held.id, row, entry.index, read_entry(row.log.node, entry.raw, body), held.body is not None)
 
 
 def _without_unproven_body(row: LogRow, entry: BundleEntry) -> Rebuilt:
@@ -460,19 +461,22 @@ def _without_unproven_body(row: LogRow, entry: BundleEntry) -> Rebuilt:
 
 
 def _fill_bodies(batch: Batch, taken: Sequence[Sparse], bundles: Iterable[Bundle]) -> None:
-    """Add bodies whose cases' salts are known by now; a body that cannot be proven is left out, and fetched later."""
+    """Add bodies whose cases' salts are known by now; the cases of those that are left out are to be fetched again."""
     came = {entry.raw: entry.body for bundle in bundles for entry in bundle.entries if entry.body is not None}
-    wanted = [one for one in taken if one.entry.header is not None and one.entry.raw in came]
+    wanted = [one for one in taken if not one.has_body and one.entry.header is not None and one.entry.header.body is not None]
     openings = [one for one in wanted if one.entry.header is not None and one.entry.header.case is None]
-    for one in openings:  # first: their salts prove the others
-        _fill_body(batch, one, came[one.entry.raw], {})
+    filled = {one.id for one in openings if _fill_body(batch, one, came.get(one.entry.raw), {})}  # their salts prove the others
     salts = batch.salts({key for one in wanted if (key := one.entry.header.case) is not None})  # type: ignore[union-attr]
-    for one in wanted:
-        if one.entry.header is not None and one.entry.header.case in salts:
-            _fill_body(batch, one, came[one.entry.raw], salts)
+    filled |= {one.id for one in wanted if one.id not in filled and _fill_body(batch, one, came.get(one.entry.raw), salts)}
+    batch.bodiless |= {key for one in wanted if one.id not in filled and (key := case_key(one.entry)) is not None}
 
 
-def _fill_body(batch: Batch, one: Sparse, body: bytes | None, salts: Mapping[bytes, bytes]) -> None:
+def _fill_body(batch: Batch, one: Sparse, body: bytes | None, salts: Mapping[bytes, bytes]) -> bool:
+    """Give an entry its body if it is proven; tells whether it was."""
+    header = one.entry.header
+    if header is None or (header.case is not None and header.case not in salts):
+        return False
     read = read_entry(one.row.log.node, one.entry.raw, body, salts)
     if read.body is not None:
         batch.fill(EntryRow(one.id, one.row.id, one.index, None, one.entry.raw, None), one.row.id, read)
+    return read.body is not None

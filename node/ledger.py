@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from node import faults
+from node.mending import note_bodiless
 from node.projection import Batch, Touched
 from node.rulebook import load_rules, note_facts
 from node.store import cases, logs
@@ -241,6 +242,8 @@ class Ledger:
         touched = batch.finish()
         changes.cases += touched
         if self.feed is not None:
+        if batch.bodiless:
+            note_bodiless(conn, batch.bodiless)
             self.feed(conn, touched, changes)
 
     def fold_again(self, conn: Connection, changes: Changes, upset: Iterable[str] = ()) -> None:

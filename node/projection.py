@@ -61,6 +61,7 @@ class Batch:
         self._logs: dict[int, LogRow] = {}
         self._added: dict[tuple[int, int], tuple[Rebuilt, Touched]] = {}
         self.touched: dict[bytes, Touched] = {}
+        self.bodiless: set[bytes] = set()  # cases of which a body that a header commits to did not come, or was false
 
     def known(self, row: LogRow, indexes: Iterable[int], homes: Collection[int] = ()) -> dict[int, Known]:
         """Return what rebuilding needs of earlier entries, of this batch or on disk (see `logs.known_of`)."""
@@ -111,6 +112,7 @@ class Batch:
         salt = self.touched[key].row.salt
         if salt is None or entry.body is None or entry.header is None or fits(entry.header.body, entry.body, salt):
             return entry  # without the opening nobody can tell yet: `_check_earlier` will
+        self.bodiless.add(key)
         return Rebuilt(entry.raw, None, entry.leaf, entry.header, None)
 
     def _check_earlier(self, touched: Touched) -> None:
@@ -120,6 +122,7 @@ class Batch:
             if header is None or row.body is None or header.type == "open" or fits(header.body, row.body, touched.row.salt):
                 continue
             logs.drop_body(self._conn, row.id)
+            self.bodiless.add(touched.row.key)
 
     def salts(self, keys: set[bytes]) -> dict[bytes, bytes]:
         """Return the salts of cases, as far as they are known by now."""
@@ -139,6 +142,7 @@ class Batch:
         touched.filled.append(entry)
         if entry.header.type == "open" and touched.row.salt is None:
             touched.row.open_log, touched.row.salt = log_id, entry.salt
+            touched.doubted = True
 
     def move(self, held: EntryRow, rival: LogRow, entry: Rebuilt) -> None:
         """Put an entry that is held already on a rival branch; its case is folded again."""
@@ -184,7 +188,8 @@ class Batch:
     def finish(self) -> list[Touched]:
         """Fold every touched case and write its row; returns what changed."""
         changed = [touched for touched in self.touched.values() if touched.new or touched.moved]
-        for touched in changed:
+        filled = [touched for touched in self.touched.values() if touched.filled and not (touched.new or touched.moved)]
+        for touched in (*changed, *filled):
             if touched.doubted:
                 self._check_earlier(touched)
         slow = [touched for touched in changed if not self._extend(touched)]
@@ -194,10 +199,17 @@ class Batch:
             if touched.moved:  # whoever has the case is told of it whole
                 touched.first, touched.last = 0, max(one.id for one in held[touched.row.id])
                 touched.authors = _authors(held[touched.row.id])
-        filled = [touched for touched in self.touched.values() if touched.filled and not (touched.new or touched.moved)]
+        for touched in filled:
+            self._tell_whole(touched)
         cases.save(self._conn, [touched.row for touched in (*changed, *filled)])
         self._save_labels([*changed, *filled])
-        return changed
+        return [*changed, *filled]
+
+    def _tell_whole(self, touched: Touched) -> None:
+        """Let whoever has a case be told of it whole: a body came that they may lack as we did."""
+        rows = logs.entries_of_cases(self._conn, [touched.row.id])[touched.row.id]
+        touched.first, touched.last, touched.authors = 0, max(one.id for one in rows), _authors(rows)
+        touched.parties = decode_context(touched.row.context).parties if touched.row.context is not None else ()
 
     def _extend(self, touched: Touched) -> bool:
         """Take the fast path: apply the new entries to the stored context, if each simply continues it."""

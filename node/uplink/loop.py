@@ -131,6 +131,7 @@ class Uplink:
 
     async def round(self) -> Progress:
         """Meet, compare, push everything, pull everything; raises LinkError or PeerError when it cannot."""
+        self.pulling.forget()
         await self.line.meet()
         if not self.comparing.done:
             await self.comparing.compare()

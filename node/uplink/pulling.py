@@ -11,6 +11,7 @@ from typing import Final
 from node import faults
 from node import logs as lines
 from node.ledger import Changes, Ledger
+from node.mending import forget_whole, load_bodiless
 from node.rulebook import take_register
 from node.store import cases, facts, logs
 from node.store.database import Connection
@@ -35,6 +36,11 @@ class Pulling:
         self.node = line.node
         self.pulled = 0
         self._mended = 0  # up to which case fetching went last time
+        self._tried: set[bytes] = set()  # cases fetched for their bodies in this session
+
+    def forget(self) -> None:
+        """Begin a session: what could not be had in the last one is asked for again."""
+        self._tried.clear()
 
     async def pull_all(self) -> None:
         """Pull until nothing is left, then fetch what cases still miss."""
@@ -92,14 +98,22 @@ class Pulling:
         return self.node.rules.record(node) is not None
 
     async def _mend(self) -> None:
-        """Fetch whole cases in which something is missing."""
+        """Fetch whole cases in which something is missing: what they wait for, and once a session bodies that were lost."""
         ids = await self.node.read(lambda conn: cases.waiting_ids(conn, MENDED_MAX, self._mended))
         self._mended = ids[-1] if len(ids) == MENDED_MAX else 0
         for row in await self.node.read(lambda conn: cases.load_by_ids(conn, ids)):
-            try:
-                await self._fetch_case(row.key)
-            except REFUSALS as exc:
-                lines.failure("uplink.case_refused", exc, case=row.key)
+            await self._try_to_fetch(row.key)
+        bodiless = [key for key in await self.node.read(load_bodiless) if key not in self._tried][:MENDED_MAX]
+        for key in bodiless:
+            self._tried.add(key)
+            await self._try_to_fetch(key)
+            await self.node.write(lambda conn, _, key=key: forget_whole(conn, key))  # type: ignore[misc]
+
+    async def _try_to_fetch(self, key: bytes) -> None:
+        try:
+            await self._fetch_case(key)
+        except REFUSALS as exc:
+            lines.failure("uplink.case_refused", exc, case=key)
 
     async def _fetch_case(self, key: bytes) -> None:
         start, more = 0, True

@@ -273,7 +273,7 @@ async def _twisted_on_the_way(world: World) -> None:
     await relay.push(msgspec.structs.replace(push, sets=tuple(twisted(change, true.encode(), false.encode()) for change in push.sets)))
     shown = await story.ask(world.places[CITY], "show", case=case)
     step = next(one for one in shown["timeline"] if one["type"] == "task")
-    assert (step["effect"], step.get("text")) == ("applied", None)
+    assert (step["effect"], step["details"].get("text")) == ("applied", None)
     assert (await story.ask(world.places[CITY], "verify"))["problems"] == []
 
 
