@@ -18,6 +18,7 @@ from hub import serving
 from hub.enrolment import Enrolment, chain_of
 from hub.feeds import Feeds, towards
 from hub.intake import Intake
+from hub.metrics import Meter
 from hub.sessions import Session, Sessions
 from node import logs as lines
 from node.ledger import Changes
@@ -49,6 +50,7 @@ class Hub:
         self.sessions = Sessions(node)
         self.enrolment = Enrolment(node, self.sessions)
         self.intake = Intake(node, waiting_max)
+        self.meter = Meter()
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.closing = False
         node.ledger.feed = Feeds(node.ledger, node.entropy.bytes(RUN_BYTES)).mark
@@ -115,6 +117,7 @@ class Hub:
             session.busy -= 1
 
     def _refuse(self, name: str, exc: TongbanError) -> Answer:
+        self.meter.refused[exc.code] += 1
         known = name in self._OPEN or name in self._INSIDE
         lines.failure("sync.refused", exc, command=name if known else "unknown")
         held: tuple[messages.Held, ...] = ()
@@ -168,6 +171,8 @@ class Hub:
         if not push.sets:
             raise DecodeError("the push is empty")
         taken, receipt = await self.intake.submit(session.node, push, len(body))
+        self.meter.pushes += 1
+        self.meter.entries += taken.added
         lines.event("push.taken", child=session.node, count=taken.added, bytes=len(body))
         if taken.forks:
             lines.event("log.forked", lines.CRITICAL, child=session.node, count=taken.forks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from node.cli.program import NAME, Program, give
 from node.folder import Folder
 from node.system import SystemClock, SystemEntropy
 from node.texts import t
+from node.watchdog import Notifier
 from protocol import limits
 from protocol.errors import InputError
 
@@ -187,7 +189,13 @@ def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:
     clock, entropy = SystemClock(), SystemEntropy()
     run_until_stopped(
         lambda stop: service.run(
-            folder, found, clock, entropy, lambda ready: console.write_json(ready.as_dict()), stop
+            folder,
+            found,
+            clock,
+            entropy,
+            lambda ready: console.write_json(ready.as_dict()),
+            stop,
+            Notifier.of(os.environ),
         ),
         on_stop=lambda: None if settings.as_json else console.write_message(t("run.stopping", settings.lang)),
     )

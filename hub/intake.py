@@ -204,6 +204,16 @@ class Intake:
         alone = self._last_child == child and self._node.clock.monotonic_s() - self._others_s > ALONE_S
         return ROOM_ALONE_BYTES if alone else ROOM_SHARED_BYTES
 
+    @property
+    def waiting(self) -> int:
+        """How many pushes wait for the store."""
+        return len(self._waiting)
+
+    @property
+    def waiting_s(self) -> float:
+        """How long they will take, about, in seconds."""
+        return len(self._waiting) * self._push_s
+
     async def submit(self, child: str, push: messages.Push, size: int) -> tuple[Taken, Bundle]:
         """Apply a push and return its receipt as a bundle.
 

@@ -17,9 +17,11 @@ from aiohttp import web
 from hub.app import Hub
 from hub.guard import Bounds, Guard, Line
 from node import logs as lines
+from node.config import join_address
+from node.listening import cannot_listen
 from node.tls import server_context
 from protocol import limits, messages
-from protocol.errors import Overloaded, StoreError, TongbanError
+from protocol.errors import Overloaded, TongbanError
 
 TLS_BUFFER_BYTES: Final = 16 << 10
 BODY_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX + (64 << 10)
@@ -271,7 +273,7 @@ async def _listen(door: _Door, runner: web.AppRunner, host: str, port: int) -> a
     except OSError as exc:
         door.close()
         await runner.cleanup()
-        raise StoreError(f"cannot listen on {host}:{port}: {exc.strerror}", hint="Is another program using the port?") from exc
+        raise cannot_listen(exc, join_address(host, port), "[listen] port") from exc
 
 
 def _runner(door: _Door) -> web.AppRunner:

@@ -13,18 +13,21 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from hub import commands
 from hub.app import Hub
 from hub.guard import Bounds
+from hub.metrics import of_hub
 from hub.server import Server, serve
-from node import local_api, setup
+from node import local_api, monitoring, pulse, setup
 from node import logs as lines
 from node.command import Command, carry_out
 from node.config import Config, join_address
 from node.folder import Folder
 from node.ledger import Changes, Draft
+from node.monitoring import Monitor
 from node.node import Node
 from node.ports import Clock, Entropy
 from node.registrar import take_in
@@ -32,6 +35,7 @@ from node.store.database import Connection
 from node.tls import certificate_hash, ensure_certificate
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
+from node.watchdog import Notifier
 from protocol.register import Right
 
 DRAIN_S: Final = 8.0
@@ -62,19 +66,30 @@ def uplink_settings(config: Config) -> Settings:
 
 
 async def run(
-    folder: Folder, config: Config, clock: Clock, entropy: Entropy, ready: Callable[[Ready], None], stop: asyncio.Event
+    folder: Folder,
+    config: Config,
+    clock: Clock,
+    entropy: Entropy,
+    ready: Callable[[Ready], None],
+    stop: asyncio.Event,
+    notifier: Notifier | None = None,
 ) -> None:
     """Run a node until `stop` is set.
 
+    Args:
+        ready: told where it answers, once it does.
+        notifier: tells the service manager; None where there is none.
+
     Raises:
-        StoreBusy: another process has the folder. InputError, StoreError: it cannot be used.
+        StoreBusy: another process has the folder. PortTaken: another one has a port. InputError, StoreError: it cannot be used.
     """
+    notifier = notifier or Notifier()
     sys.setswitchinterval(SWITCH_S)
     with folder.locked():
         async with AsyncExitStack() as stack:
             node = await setup.open_node(folder, clock, entropy)
             stack.push_async_callback(node.close)
-            server = await stack.enter_async_context(_listening(node, folder, config))
+            hub, server = await stack.enter_async_context(_listening(node, folder, config))
             node.listen = join_address(server.host, server.port)
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
@@ -85,23 +100,38 @@ async def run(
                     return {"stopping": True}
                 return await carry_out(node, command)
 
+            monitor = await stack.enter_async_context(_watched(node, hub, config, notifier))
             place = await stack.enter_async_context(
-                local_api.serving(obey, folder, config.local, clock, entropy)
+                local_api.serving(obey, folder, config.local, clock, entropy, monitor=monitor)
             )
             await announce(node, config.advertise.address or join_address(server.host, server.port))
             ready(Ready(node.id, join_address(server.host, server.port), place.web or place.url, os.getpid()))
+            notifier.ready()
             await stop.wait()
+            notifier.stopping()
             lines.event("service.stopping", node=node.id)
 
 
 @asynccontextmanager
-async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterator[Server]:
+async def _watched(node: Node, hub: Hub, config: Config, notifier: Notifier) -> AsyncIterator[Monitor]:
+    """Let the service manager and watching programs see how the node is."""
+    async with pulse.beating(node, notifier) as found:
+        monitor = Monitor(node, found, [partial(of_hub, hub)])
+        if not config.metrics.listen:
+            yield monitor
+            return
+        async with monitoring.serving(monitor, config.metrics.listen):
+            yield monitor
+
+
+@asynccontextmanager
+async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterator[tuple[Hub, Server]]:
     certificate = certificate_hash(ensure_certificate(folder.tls, node.id))
     hub = Hub(node, certificate, waiting_max=config.limits.intake_waiting_max)
     bounds = Bounds(lines=config.limits.connections_max, per_host=config.limits.connections_per_host_max)
     server = await serve(hub, folder.tls, config.listen.host, config.listen.port, bounds=bounds)
     try:
-        yield server
+        yield hub, server
     finally:
         hub.close()
         await server.stop()

@@ -121,6 +121,11 @@ class Sessions:
         session = self._sessions.get(token) if token is not None else None
         return session.node if session is not None and self._is_trusted(session.node, session.key) else None
 
+    @property
+    def count(self) -> int:
+        """How many children have a session."""
+        return len(self._tokens)
+
     def of(self, node: str) -> list[Session]:
         """Return a child's sessions."""
         return [self._sessions[token] for token in self._tokens.get(node, ())]

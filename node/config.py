@@ -104,6 +104,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where watching programs of other machines may ask; the local API answers those of this machine in any case."""
+
+    listen: str = _setting(
+        "", "HOST:PORT of this machine for /metrics and /health, without a token; empty: nowhere else", form="address"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one node."""
 
@@ -113,6 +122,7 @@ class Config:
     local: Local = field(default_factory=Local)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 SECTIONS: Final[Mapping[str, type]] = {
@@ -122,6 +132,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "local": Local,
     "limits": Limits,
     "log": Log,
+    "metrics": Metrics,
 }
 
 

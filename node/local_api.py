@@ -27,8 +27,10 @@ from node import logs
 from node.command import COMMAND_BYTES_MAX, LINES_TYPE, MARK, PATH, Command, Run, decode_command, failure_line
 from node.config import Local, join_address
 from node.folder import ApiPlace, Folder
+from node.listening import cannot_listen
+from node.monitoring import Monitor
 from node.ports import Clock, Entropy
-from protocol.errors import LimitExceeded, NotFound, NotPermitted, StoreError, TongbanError
+from protocol.errors import LimitExceeded, NotFound, NotPermitted, TongbanError
 
 TOKEN_BYTES: Final = 32
 CHUNK_BYTES: Final = 64 << 10  # rows are sent in pieces of about this size
@@ -38,7 +40,14 @@ COMMANDS_MAX: Final = 64  # at work at once; more wait
 
 @asynccontextmanager
 async def serving(
-    run: Run, folder: Folder, settings: Local, clock: Clock, entropy: Entropy, *, web_url: str = ""
+    run: Run,
+    folder: Folder,
+    settings: Local,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    web_url: str = "",
+    monitor: Monitor | None = None,
 ) -> AsyncIterator[ApiPlace]:
     """Serve the local API while the block runs.
 
@@ -49,13 +58,17 @@ async def serving(
         clock: for the log.
         entropy: for the token, a new one at each start.
         web_url: of the counter's pages, told to commands; empty when there are none.
+        monitor: answers watching programs of this machine; they need no token, since they are told no secret.
 
     Raises:
         StoreError: the address is taken, or the folder refuses the file.
     """
     api = _Api(run, clock, entropy.bytes(TOKEN_BYTES).hex())
     # Our own close gives commands their time; aiohttp would also wait for idle kept-alive connections.
-    runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=0.1)
+    application = api.application()
+    if monitor is not None:
+        monitor.add_routes(application, api.check_host)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
     try:
         port = await _listen(runner, settings)
@@ -76,10 +89,7 @@ async def _listen(runner: web.AppRunner, settings: Local) -> int:
     try:
         await site.start()
     except OSError as exc:
-        raise StoreError(
-            f"the local API cannot listen on {join_address(settings.host, settings.port)}: {exc.strerror}",
-            hint="Change [local] port in config.toml; 0 takes a free one.",
-        ) from exc
+        raise cannot_listen(exc, join_address(settings.host, settings.port), "[local] port") from exc
     return int(runner.addresses[0][1])
 
 
@@ -134,9 +144,13 @@ class _Api:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    def _check(self, request: web.Request) -> None:
+    def check_host(self, request: web.Request) -> None:
+        """Refuse a page whose name was made to point at this machine."""
         if request.host not in self.hosts:
             raise NotPermitted("the local API answers under loopback names only")
+
+    def _check(self, request: web.Request) -> None:
+        self.check_host(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self.token.encode()):
             raise NotPermitted("the token is missing or wrong", hint="The running node's token is in run/api.json.")

@@ -52,7 +52,7 @@ def test_the_text_is_as_prometheus_reads_it() -> None:
     families = [
         metrics.gauge("free_bytes", "Free.", 12),
         metrics.gauge("unknown", "Nobody knows.", None),
-        metrics.counter("refused_total", "Refused.", [Sample(3, (("code", "gap"),)), Sample(1.5, (("code", "a\"b\\c\n"),))]),
+        metrics.counter("refused_total", "Refused.", [Sample(3, (("code", "gap"),)), Sample(1.5, (("code", 'a"b\\c\n'),))]),
     ]
     assert metrics.render(families) == (
         "# HELP tongban_free_bytes Free.\n"
