@@ -240,10 +240,10 @@ class Ledger:
     def finish(self, conn: Connection, batch: Batch, changes: Changes) -> None:
         """Fold what the batch touched, write it, and mark whom to tell."""
         touched = batch.finish()
-        changes.cases += touched
-        if self.feed is not None:
         if batch.bodiless:
             note_bodiless(conn, batch.bodiless)
+        changes.cases += touched
+        if self.feed is not None:
             self.feed(conn, touched, changes)
 
     def fold_again(self, conn: Connection, changes: Changes, upset: Iterable[str] = ()) -> None:

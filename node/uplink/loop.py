@@ -126,12 +126,12 @@ class Uplink:
         self.line.drop()
         self.comparing.done = False
         self.pushing.aside.clear()
+        self.pulling.forget()
 
     # --- one round
 
     async def round(self) -> Progress:
         """Meet, compare, push everything, pull everything; raises LinkError or PeerError when it cannot."""
-        self.pulling.forget()
         await self.line.meet()
         if not self.comparing.done:
             await self.comparing.compare()
