@@ -21,11 +21,12 @@ from node.uplink.bundles import keep_receipt, keep_receipts
 from node.uplink.calling import REFUSALS, Line, ended
 from node.uplink.comparing import Comparing
 from protocol import errors, limits, messages
-from protocol.errors import GapFound, PeerError, ProofInvalid
+from protocol.errors import GapFound, LinkError, Overloaded, PeerError, ProofInvalid
 from protocol.log import ChangeSet, LogId, decode_checkpoint
 
 PUSH_BYTES: Final = 256 << 10  # of entries in one push, about, where the hub has not said how much it would take
 PUSH_BYTES_MAX: Final = 900 << 10  # … however much it would: a push is one message
+PUSH_BYTES_MIN: Final = 16 << 10  # … however bad the line: less than a set or two is not worth asking for
 BACKLOG: Final = 200  # entries: so many of one log do not travel in one push with fresh changes of others
 
 
@@ -47,7 +48,8 @@ class Pushing:
         self.node = line.node
         self.acked = 0
         self.aside: set[int] = set()
-        self._room = 0  # bytes of entries that the hub would take at once; 0: it has not said
+        self._room = PUSH_BYTES  # bytes of entries that the hub would take at once
+        self._passes = PUSH_BYTES_MAX  # … that pass before the line breaks: half as many after each push that it lost
         self._comparing = comparing
 
     async def push_all(self) -> None:
@@ -70,8 +72,12 @@ class Pushing:
 
     async def _prepare(self, assumed: dict[int, int], only: int | None = None) -> Outgoing | None:
         return await self.node.store.own(
-            lambda conn: prepare_push(self.node.ledger, conn, assumed, frozenset(self.aside), only, self._room)
+            lambda conn: prepare_push(self.node.ledger, conn, assumed, frozenset(self.aside), only, self._bytes_max)
         )
+
+    @property
+    def _bytes_max(self) -> int:
+        return min(self._room, self._passes)
 
     async def _push_apart(self, refused: Outgoing, exc: PeerError) -> None:
         """Push the logs of a refused message one by one, so that one bad log does not hold up the others."""
@@ -101,11 +107,17 @@ class Pushing:
 
     async def _send(self, outgoing: Outgoing) -> None:
         faults.point("uplink.before_push")
-        reply = await self.line.ask("push", outgoing.body, messages.PushReply)
+        try:
+            reply = await self.line.ask("push", outgoing.body, messages.PushReply)
+        except LinkError as exc:
+            if not isinstance(exc, Overloaded):
+                self._passes = max(self._bytes_max // 2, PUSH_BYTES_MIN)
+            raise
         await self.node.write(lambda conn, changes: self._take_receipt(conn, changes, outgoing, reply))
         faults.point("uplink.acknowledged")
         self.acked += outgoing.entries
-        self._room = min(reply.room, PUSH_BYTES_MAX)
+        self._room = min(reply.room, PUSH_BYTES_MAX) or PUSH_BYTES
+        self._passes = min(2 * self._passes, PUSH_BYTES_MAX)
         await keep_receipts(self.node, reply.receipts)
 
     def _take_receipt(self, conn: Connection, changes: Changes, outgoing: Outgoing, reply: messages.PushReply) -> None:
@@ -142,15 +154,15 @@ def prepare_push(
     assumed: dict[int, int],
     aside: frozenset[int] = frozenset(),
     only: int | None = None,
-    bytes_max: int = 0,
+    bytes_max: int = PUSH_BYTES,
 ) -> Outgoing | None:
     """Make the next push ready: what is short goes first, so that a fresh change passes by another log's backlog.
 
     Args:
         assumed: sizes that a push on its way will bring the hub to.
         aside: logs to leave out. only: the one log to push.
-        bytes_max: of one log, headers and bodies, as the hub said; 0 where it did not. Of several logs it is no more than
-            usual: they are a hub's, and fresh changes are among them.
+        bytes_max: of one log, headers and bodies, as hub and line bear it. Of several logs it is no more than usual: they are
+            a hub's, and fresh changes are among them.
     """
     ledger.seal(conn)
     acked = {**logs.acks(conn), **assumed}
@@ -159,7 +171,7 @@ def prepare_push(
     head = ledger.newest_seal(conn)
     sets: list[ChangeSet] = []
     sizes: dict[int, int] = {}
-    room, entries = (bytes_max if bytes_max and len(rows) == 1 else PUSH_BYTES), 0
+    room, entries = (bytes_max if len(rows) == 1 else min(bytes_max, PUSH_BYTES)), 0
     for row in rows:
         size = max(acked.get(row.id, 0), row.start)
         if sets and row.size - size > BACKLOG:

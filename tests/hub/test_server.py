@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from hub.app import Hub
 from hub.guard import Bounds
-from hub.server import BODY_BYTES_MAX, Server, serve
+from hub.server import BODY_BYTES_MAX, serve
 from node import tls
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
@@ -22,72 +18,8 @@ from node.uplink.calling import refusal_of
 from protocol import messages
 from protocol.errors import LinkError, Overloaded, StoreError
 from tests.hub.calling import Caller
-from tests.node.building import CITY, EAST, WEST, enrol, found, furnish, hire, opened
-
-
-@dataclass
-class Open:
-    """A listening hub and an honest child."""
-
-    server: Server
-    child: Caller
-    tls: Path
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.port}"
-
-
-@asynccontextmanager
-async def listening(folder: Path, bounds: Bounds | None = None) -> AsyncIterator[Open]:
-    city = await furnish(await found(folder / "city"))
-    node = await enrol(folder / EAST, city, EAST)
-    await hire(node)
-    pem = folder / "node.pem"
-    hub = Hub(city, tls.certificate_hash(tls.ensure_certificate(pem, CITY)))
-    server = await serve(hub, pem, "127.0.0.1", 0, bounds=bounds)
-    try:
-        yield Open(server, Caller(node, hub), pem)
-    finally:
-        hub.close()
-        await server.stop()
-
-
-async def raw(open_: Open) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a bare TLS connection."""
-    return await asyncio.open_connection("127.0.0.1", open_.server.port, ssl=tls.client_context())
-
-
-async def said(open_: Open, request: bytes) -> bytes:
-    """Send bytes and return all that comes back until the hub closes, or a while passes."""
-    reader, writer = await raw(open_)
-    writer.write(request)
-    await writer.drain()
-    found = b""
-    try:
-        async with asyncio.timeout(0.4):
-            while part := await reader.read(1 << 16):
-                found += part
-    except TimeoutError:
-        pass
-    except OSError:
-        pass
-    writer.close()
-    return found
-
-
-def head(*lines: str, path: str = "/sync/1/greet", method: str = "POST") -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: hub", *lines, "", ""]).encode()
-
-
-async def sync(open_: Open, child: Caller | None = None) -> Uplink:
-    """Let a child do a whole round over real sockets."""
-    node = (child or open_.child).node
-    async with HttpsTransport() as transport:
-        uplink = Uplink(node, transport, Settings((open_.address,), 10.0))
-        await uplink.round()
-        uplink.close()
-    return uplink
+from tests.network.door import Open, ended, head, listening, raw, said, sync
+from tests.node.building import CITY, WEST, enrol, hire, opened
 
 
 async def test_a_child_syncs_over_tls(tmp_path: Path) -> None:
@@ -185,20 +117,11 @@ async def test_a_head_that_trickles_is_cut_off(tmp_path: Path) -> None:
             if reader.at_eof():
                 break
         async with asyncio.timeout(5.0):
-            assert await _ended(reader)
-            assert await _ended(idle)
+            assert await ended(reader)
+            assert await ended(idle)
         assert time.monotonic() - begun < 4.0
         for one in (writer, idle_writer):
             one.close()
-
-
-async def _ended(reader: asyncio.StreamReader) -> bool:
-    try:
-        while await reader.read(1 << 16):
-            pass
-    except OSError:
-        pass
-    return True
 
 
 async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
@@ -239,7 +162,7 @@ async def test_strangers_are_counted_by_address_and_children_are_not(tmp_path: P
         await opened(open_.child.node)
         await uplink.push_all()
         async with asyncio.timeout(2.0):
-            assert await _ended(held[0][0])
+            assert await ended(held[0][0])
         for _, writer in held:
             writer.close()
         uplink.close()

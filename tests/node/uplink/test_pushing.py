@@ -13,7 +13,7 @@ from node.store.database import Connection
 from node.uplink import Uplink, pushing
 from node.uplink.pushing import prepare_push
 from protocol import errors, limits
-from protocol.errors import GapFound, ProofInvalid
+from protocol.errors import GapFound, LinkError, ProofInvalid
 from tests import story
 from tests.node.building import CITY, EAST, opened
 from tests.node.uplink.building import Wire, acked
@@ -92,7 +92,7 @@ async def test_a_push_that_cannot_be_prepared_leaves_no_task_behind(pair: tuple[
     uplink, _line = pair
     for number in range(40):
         await opened(uplink.node, f"甲{number}")
-    monkeypatch.setattr(pushing, "PUSH_BYTES", 1)
+    uplink.pushing._room = 1
     made = 0
     honest = prepare_push
 
@@ -140,3 +140,35 @@ async def test_a_push_is_as_large_as_the_hub_says(pair: tuple[Uplink, Wire]) -> 
     assert usual is not None
     assert large is not None
     assert 2 * usual.entries < large.entries <= 125
+
+
+async def test_what_a_line_loses_is_sent_in_smaller_pieces(pair: tuple[Uplink, Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that breaks under a large push gets half as much each time, and more again once it holds; a busy hub changes nothing."""
+    uplink, line = pair
+    sizes, limit = [], 3_000
+    for number in range(60):
+        await opened(uplink.node, f"甲{number}")
+        await uplink.node.write(lambda conn, _: uplink.node.ledger.save_seals(conn))
+        await uplink.node.store.own(uplink.node.ledger.seal)
+    monkeypatch.setattr(pushing, "PUSH_BYTES_MIN", 1_000)
+    honest = line.request
+
+    async def breaking(address: str, path: str, body: bytes, **told: Any) -> Any:
+        if path.endswith("push"):
+            sizes.append(len(body))
+            if len(body) > limit:
+                raise LinkError("the line broke")
+        return await honest(address, path, body, **told)
+
+    line.request = breaking  # type: ignore[method-assign]
+    for _ in range(12):
+        try:
+            await uplink.round()
+            break
+        except LinkError as exc:
+            uplink.drop(exc)
+    assert uplink.progress.acked == await uplink.node.read(lambda conn: uplink.node.ledger.own_row(conn).size)
+    assert sizes[0] > limit
+    lost = [size for size in sizes if size > limit]
+    assert len(lost) < 12
+    assert uplink.pushing._passes > 1_000
