@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,21 +19,28 @@ from hub import commands, service
 from hub.service import Ready
 from node import local_client
 from node.command import Claim, Command
-from node.config import Config, Listen
+from node.config import Config, Listen, Metrics
 from node.folder import Folder
 from node.store.database import Database
 from node.system import SystemClock, SystemEntropy
-from protocol.errors import StoreBusy
+from node.watchdog import Notifier
+from protocol.errors import PortTaken, StoreBusy
+from tests import shell
 from tests.node.building import CITY, EAST
+from tests.node.test_metrics import numbers
+from tests.node.test_monitoring import get
 
 
 @asynccontextmanager
-async def running(folder: Folder, config: Config | None = None) -> AsyncIterator[Ready]:
+async def running(
+    folder: Folder, config: Config | None = None, notifier: Notifier | None = None
+) -> AsyncIterator[Ready]:
     """Run a node until the block ends; it must end within ten seconds."""
     told: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     settings = config or replace(Config(), listen=Listen(host="127.0.0.1", port=0))
-    task = asyncio.create_task(service.run(folder, settings, SystemClock(), SystemEntropy(), told.set_result, stop))
+    work = service.run(folder, settings, SystemClock(), SystemEntropy(), told.set_result, stop, notifier)
+    task = asyncio.create_task(work)
     await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
@@ -95,6 +106,92 @@ async def test_a_child_joins_works_and_syncs_on_real_sockets(tmp_path: Path) -> 
             await _ask(east, "officer.add", {"id": "1001", "name": "张三"})
             done = await _ask(east, "sync", {"timeout_s": 10.0})
             assert done["pending"] == 0
+
+
+async def test_watching_programs_are_answered_beside_the_commands(tmp_path: Path) -> None:
+    """Numbers and health on the local API without a token, under loopback names only; elsewhere where the settings say."""
+    folder = await founded(tmp_path / "city")
+    local = Listen(host="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    async with running(folder, replace(Config(), listen=local, metrics=Metrics(listen=address))):
+        place = folder.load_api()
+        assert place is not None
+        here = place.url.removeprefix("http://")
+        for at in (here, address):
+            status, _, text = await get(at, "/metrics")
+            shown = numbers(text)
+            assert (status, shown["tongban_children"], shown["tongban_pushes_total"]) == (200, 0, 0)
+            assert shown["tongban_log_entries"] >= 1
+            assert place.token not in text
+            assert (await get(at, "/health/live"))[0] == 200
+            assert json.loads((await get(at, "/health/ready"))[2])["ready"] is True
+        assert (await get(here, "/metrics", host="evil.example:80"))[0] == 403
+        assert (await get(address, "/api/command"))[0] == 404
+
+
+async def test_the_service_manager_hears_of_start_life_and_end(tmp_path: Path) -> None:
+    """READY once it serves, beats while it lives, STOPPING when it drains."""
+    folder = await founded(tmp_path / "city")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5.0)
+        async with running(folder, notifier=Notifier(str(tmp_path / "notify"), 60.0)):
+            heard = {await asyncio.to_thread(manager.recv, 100) for _ in range(2)}
+            assert heard == {b"READY=1", b"WATCHDOG=1"}
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+async def test_a_taken_port_is_said_and_leaves_the_folder_free(tmp_path: Path) -> None:
+    """Another program has the port: a refusal that a service manager answers with another try, and nothing is held."""
+    folder = await founded(tmp_path / "city")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = replace(Config(), listen=Listen(host="127.0.0.1", port=other.getsockname()[1]))
+        for _ in range(2):
+            with pytest.raises(PortTaken, match="another program has that port"):
+                async with running(folder, taken):
+                    pass
+    async with running(folder, taken):
+        pass
+
+
+@pytest.mark.processes
+def test_a_taken_port_ends_the_program_with_3(tmp_path: Path) -> None:
+    """Scripts and service managers see "try later", and which port it is; the data is safe."""
+    folder = asyncio.run(founded(tmp_path / "city"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        folder.config.write_text(f'[listen]\nhost = "127.0.0.1"\nport = {port}\n', encoding="utf-8")
+        done = shell.run("--json", "run", data=folder.root)
+    assert (done.code, done.error["code"], done.error["retryable"], done.error["data_safe"]) == (3, "port_taken", True, True)
+    assert f":{port}" in done.error["message"]
+
+
+@pytest.mark.processes
+def test_what_a_power_cut_leaves_stops_no_start(tmp_path: Path) -> None:
+    """Killed without warning, twice, on the same ports; torn leftovers of address, lock and drafts lie about: it starts, and knows all."""
+    folder = asyncio.run(founded(tmp_path / "city"))
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = one.getsockname()[1], two.getsockname()[1]
+    folder.config.write_text(
+        f'[listen]\nhost = "127.0.0.1"\nport = {ports[0]}\n[local]\nport = {ports[1]}\n', encoding="utf-8"
+    )
+    for turn in range(2):
+        with shell.started("--json", "run", data=folder.root) as process:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert (ready["ready"], ready["listen"]) == (True, f"127.0.0.1:{ports[0]}")
+            added = shell.run("--json", "officer", "add", f"100{turn}", "--name", "张三", data=folder.root)
+            assert added.code == 0, added.out
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        assert folder.load_api() is not None  # the address outlived its process
+        folder.api.write_bytes(folder.api.read_bytes()[: 20 * (turn % 2)])
+        folder.lock.write_text("1\n", encoding="ascii")
+        folder.api.with_name("api.json.new").write_bytes(b"{")
+        folder.config.with_name("config.toml.new").write_bytes(b"[lis")
+    listed = shell.run("--json", "officer", "list", data=folder.root)
+    assert {row["officer"] for row in listed.rows} == {"1000", "1001"}
 
 
 async def _ask(folder: Folder, name: str, params: dict[str, object]) -> dict[str, object]:
