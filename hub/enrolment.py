@@ -16,12 +16,12 @@ from node import faults
 from node.ledger import Changes, Draft, Ledger
 from node.node import Node
 from node.registrar import take_in
-from node.rulebook import may_invite
+from node.rulebook import is_behind, may_invite
 from node.store.database import Connection
 from protocol import divisions, joincode, keys, messages, register
 from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
 from protocol.log import Bundle, Header, decode_header, hash_header
-from protocol.register import Fact, Invite, Right
+from protocol.register import Fact, Invite, Right, Rules
 
 HOUR_MS: Final = 3_600_000
 
@@ -143,7 +143,7 @@ class Enrolment:
 
     def _enrol(self, conn: Connection, changes: Changes, ask: messages.Join) -> None:
         ledger, now = self._node.ledger, self._node.clock.wall_ms()
-        found = _find_invite(conn, ask)
+        found = _find_invite(conn, ledger.rules, ask)
         if found is None:
             self._check_unknown(conn, ask, now)
             raise UnknownSigner(
@@ -180,7 +180,7 @@ class Enrolment:
 
     def _check_unknown(self, conn: Connection, ask: messages.Join, now: int) -> None:
         """Refuse a code whose invitation is not here, where another one for its node is open: no newer one is on its way."""
-        for fact, invite in _invites_with(conn, ask.node.encode()):
+        for fact, invite in _invites_with(conn, self._node.rules, ask.node.encode()):
             is_open = invite.node == ask.node and invite.parent == self._node.id and now <= invite.expires
             if is_open and may_invite(self._node.rules, fact):
                 raise JoinRefused("the joining code is not genuine: this node was invited with another one")
@@ -202,19 +202,19 @@ def _check_proof(ledger: Ledger, invite: Invite, ask: messages.Join) -> None:
         raise JoinRefused("the joining code is not genuine") from exc
 
 
-def _find_invite(conn: Connection, ask: messages.Join) -> tuple[Fact, Invite] | None:
-    return next((one for one in _invites_with(conn, ask.invite) if one[1].key == ask.invite), None)
+def _find_invite(conn: Connection, rules: Rules, ask: messages.Join) -> tuple[Fact, Invite] | None:
+    return next((one for one in _invites_with(conn, rules, ask.invite) if one[1].key == ask.invite), None)
 
 
-def _invites_with(conn: Connection, part: bytes) -> Iterator[tuple[Fact, Invite]]:
-    """Yield the invitations whose header holds these bytes, the newest first."""
+def _invites_with(conn: Connection, rules: Rules, part: bytes) -> Iterator[tuple[Fact, Invite]]:
+    """Yield the invitations whose header holds these bytes, the newest first; none that a replaced or revoked key signed."""
     rows = conn.execute(
         "SELECT e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE instr(e.raw, ?) ORDER BY f.entry DESC", (part,)
     )
     for (raw,) in rows.fetchall():
         header = decode_header(raw)
         fields = _read_invite(header) if header.type == "node.invite" else None
-        if fields is not None:
+        if fields is not None and not is_behind(conn, rules, hash_header(raw)):
             yield Fact(hash_header(raw), header), fields
 
 
@@ -227,22 +227,27 @@ def _read_invite(header: Header) -> Invite | None:
 
 
 def chain_of(ledger: Ledger, conn: Connection, node: str) -> list[Bundle]:
-    """Return the chain of keys from the genesis down to a node, one bundle an entry; empty when it is not here."""
+    """Return the chain of keys from the genesis down to a node, one bundle an entry; empty when it is not here.
+
+    Of each node all the keys that it has had, in their order: each was introduced by one before it, or by the node above.
+    """
     line = [node, *ledger.rules.now.ancestors(node)]
     entries: list[tuple[int, int, int]] = []
     for one in reversed(line):
-        record = ledger.rules.record(one)
-        if record is None:
+        records = ledger.rules.records(one)
+        if not records:
             return []
-        entries += _enrolment_entries(conn, record.enrolment)
+        for record in records:
+            entries += _keying_entries(conn, record.keyed)
     return [bundle for entry in entries for bundle in ledger.bundles(conn, [entry])]
 
 
-def _enrolment_entries(conn: Connection, leaf: bytes) -> list[tuple[int, int, int]]:
+def _keying_entries(conn: Connection, leaf: bytes) -> list[tuple[int, int, int]]:
+    """Return the entry that gave a node a key, after the invitation that it answers, if it is an enrolment."""
     place = "SELECT e.id, e.log, e.idx, e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf "
     entry_id, log_id, index, raw = conn.execute(place + "= ?", (leaf,)).fetchone()
     header = decode_header(raw)
-    if header.type == "network.genesis":
+    if header.type != "node.enrol":
         return [(entry_id, log_id, index)]
     link = header.fields["invite"]
     invite = conn.execute(place + "BETWEEN ? AND ?", (link + b"\x00" * 16, link + b"\xff" * 16)).fetchone()

@@ -132,7 +132,7 @@ def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_a
     record = ledger.rules.record(log.node)
     if accepted.row.size or opening is None or opening.type != "log.open" or not opening.fields.get("continues"):
         return []
-    if record is None or record.parent != ledger.identity.node:
+    if record is None or record.parent != ledger.identity.node or accepted.row.key != record.key:
         return []
     sizes = [
         [row.log.incarnation, row.size]

@@ -143,6 +143,10 @@ class Sessions:
             self._end(token)
             raise SessionEnded("the session is over")
         self._check_trusted(session.node, session.key)
+        record = self._node.rules.record(session.node)
+        if record is None or record.key != session.key:
+            self._end(token)
+            raise SessionEnded("the key of this session was replaced: greet again")
         if session.busy >= REQUESTS_MAX:
             raise Overloaded("this node asks too many things at once", retry_after_s=1.0)
         session.used_at_s = now

@@ -20,7 +20,16 @@ from node.store import logs
 from node.store.database import Connection
 from node.store.logs import EntryRow, LogRow
 from protocol import codec, limits, merkle
-from protocol.errors import DecodeError, ForkDetected, GapFound, LimitExceeded, ProofInvalid, UnknownSigner
+from protocol.chain import introduce
+from protocol.errors import (
+    DecodeError,
+    ForkDetected,
+    GapFound,
+    LimitExceeded,
+    ProofInvalid,
+    SignatureInvalid,
+    UnknownSigner,
+)
 from protocol.log import (
     LINK_BYTES,
     Bundle,
@@ -69,11 +78,13 @@ class Sparse:
 
 
 def public_key(ledger: Ledger, checkpoint: Checkpoint) -> bytes:
-    """Return the key that must have signed; raises UnknownSigner."""
-    record = ledger.rules.record(checkpoint.node)
-    if record is None:
-        raise UnknownSigner(f"node {checkpoint.node} is not enrolled here", node=checkpoint.node)
-    return record.key
+    """Return the key that must have signed: of all that the node has had, the one named; raises UnknownSigner."""
+    found = ledger.rules.key_of(checkpoint.node, checkpoint.key)
+    if found is None:
+        known = ledger.rules.record(checkpoint.node) is not None
+        missing = f"key {checkpoint.key.hex()} of node {checkpoint.node} is not known" if known else f"node {checkpoint.node} is not enrolled"
+        raise UnknownSigner(f"{missing} here", node=checkpoint.node)
+    return found
 
 
 def _authentic(ledger: Ledger, signed: Signed) -> Checkpoint:
@@ -82,8 +93,20 @@ def _authentic(ledger: Ledger, signed: Signed) -> Checkpoint:
 
 
 def _log_of(ledger: Ledger, conn: Connection, checkpoint: Checkpoint) -> LogRow:
+    """Return the log of a verified checkpoint, begun if it is new: one key signs all of it.
+
+    A new incarnation goes on in time where its author was last heard: an entry is not older because its log is new.
+    """
+    key = public_key(ledger, checkpoint)
     found = logs.find_log(conn, checkpoint.log)
-    return found or logs.create_log(conn, checkpoint.log, public_key(ledger, checkpoint), suite=checkpoint.suite)
+    if found is None:
+        made = logs.create_log(conn, checkpoint.log, key, suite=checkpoint.suite)
+        heard = max((row.receipted for row in logs.logs_of(conn, [checkpoint.node])), default=0)
+        logs.save_heard(conn, made.id, heard)
+        return replace(made, receipted=heard)
+    if found.key != key:
+        raise SignatureInvalid(f"a log of {checkpoint.node} is signed by another key than the one with which it began")
+    return found
 
 
 # --- heads
@@ -99,6 +122,9 @@ def note_head(ledger: Ledger, conn: Connection, signed: Signed, received_at: int
     Args:
         received_at: this hub's clock, ms.
     """
+    stated = decode_checkpoint(signed.checkpoint)
+    if ledger.rules.record(stated.node) is not None and ledger.rules.key_of(stated.node, stated.key) is None:
+        return  # of a key that the entries which come with it may make known: it dates nothing yet
     checkpoint = _authentic(ledger, signed)
     row = _log_of(ledger, conn, checkpoint)
     pending = _pending_heads(conn, row)
@@ -393,6 +419,7 @@ def accept_bundles(ledger: Ledger, conn: Connection, batch: Batch, bundles: Sequ
 
 
 def _accept_bundle(ledger: Ledger, conn: Connection, batch: Batch, bundle: Bundle) -> list[Sparse]:
+    introduce(ledger.rules, bundle)
     public = public_key(ledger, decode_checkpoint(bundle.signed.checkpoint))
     checkpoint = verify_bundle(bundle, public, ledger.identity.network)
     row = _log_of(ledger, conn, checkpoint)

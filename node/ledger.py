@@ -250,11 +250,11 @@ class Ledger:
         """Fold what waited, since new rules may be what it waited for; and cases in which the order of entries may have changed.
 
         Args:
-            upset: nodes that were admitted in a new incarnation, or whose key was revoked.
+            upset: nodes that were admitted in a new incarnation, or whose key was revoked or replaced.
         """
         ids = cases.waiting_ids(conn)
         for node in sorted(set(upset)):
-            cut = any(one.node == node for one in self.rules.revocations)
+            cut = any(one.node == node for one in self.rules.revocations) or any(one == node for one, _ in self.rules.closings)
             ids += cases.ids_of_author(conn, node, simple_too=cut)
         ids = sorted(set(ids))
         for begin in range(0, len(ids), REFOLDED):

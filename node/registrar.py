@@ -10,7 +10,7 @@ from typing import Final
 
 from node import faults
 from node.ledger import Changes, Draft, Ledger
-from node.rulebook import take_register
+from node.rulebook import is_behind, take_register
 from node.store import facts, logs
 from node.store.database import Connection
 from protocol import register
@@ -30,7 +30,11 @@ def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int)
         return
     upset: set[str] = set()
     while waiting := facts.unregistered(conn, FACTS_PER_REGISTER, REGISTER_BYTES):
-        upset |= _write_register(ledger, conn, changes, claimed_at, waiting)
+        behind = {leaf for leaf, _ in waiting if is_behind(conn, ledger.rules, leaf)}
+        facts.set_aside(conn, sorted(behind))  # kept and shown, never numbered: a key that was replaced or revoked signed them
+        standing = [one for one in waiting if one[0] not in behind]
+        if standing:
+            upset |= _write_register(ledger, conn, changes, claimed_at, standing)
     if upset:
         ledger.fold_again(conn, changes, upset)
 

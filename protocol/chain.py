@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from protocol import limits
-from protocol.errors import ProofInvalid, UnknownSigner
+from protocol.errors import PeerError, ProofInvalid, UnknownSigner
 from protocol.log import Bundle, BundleEntry, decode_checkpoint, decode_header, hash_header, verify_bundle
 from protocol.register import Fact, Rules
 
-CHAIN_BUNDLES_MAX = 4 * limits.DEPTH_MAX  # an invitation and an enrolment a node, each perhaps alone
+CHAIN_BUNDLES_MAX = 64 * limits.DEPTH_MAX  # an invitation and an enrolment a node, and what replaced its keys since
 
 
 def genesis_of(network: bytes, bundles: Sequence[Bundle]) -> Fact:
@@ -29,7 +29,8 @@ def verify_chain(network: bytes, bundles: Sequence[Bundle]) -> Rules:
 
     Args:
         network: the pinned network id, 32 bytes.
-        bundles: from the genesis on, each invitation before its enrolment, each author before what it states.
+        bundles: from the genesis on, each invitation before its enrolment, each author before what it states, each key
+            before the one that followed it.
 
     Raises:
         ProofInvalid, SignatureInvalid, UnknownSigner, DecodeError: it does not hold.
@@ -40,14 +41,32 @@ def verify_chain(network: bytes, bundles: Sequence[Bundle]) -> Rules:
         raise ProofInvalid("the chain is longer than any network is deep")
     invites: dict[bytes, Fact] = {}
     for bundle in bundles:
-        author = decode_checkpoint(bundle.signed.checkpoint).node
-        record = rules.record(author)
-        if record is None:
-            raise UnknownSigner(f"the chain does not lead to {author}", node=author)
-        verify_bundle(bundle, record.key, network)
+        introduce(rules, bundle)
+        stated = decode_checkpoint(bundle.signed.checkpoint)
+        key = rules.key_of(stated.node, stated.key)
+        if key is None:
+            raise UnknownSigner(f"the chain does not lead to {stated.node}", node=stated.node)
+        verify_bundle(bundle, key, network)
         for entry in bundle.entries:
             _note(rules, invites, entry)
     return rules
+
+
+def introduce(rules: Rules, bundle: Bundle) -> None:
+    """Make known the root's key that a bundle recovers, if it does: the recovery keys of the genesis vouch for it alone.
+
+    The bundle is verified afterwards, under that key.
+    """
+    stated = decode_checkpoint(bundle.signed.checkpoint)
+    if stated.node != rules.root or rules.key_of(stated.node, stated.key) is not None:
+        return
+    for entry in bundle.entries:
+        try:
+            fact = Fact(hash_header(entry.raw), decode_header(entry.raw))
+        except PeerError:
+            continue  # opaque
+        if fact.header.type == "network.recovery" and fact.header.node == rules.root:
+            rules.note_recovery(fact)
 
 
 def _note(rules: Rules, invites: dict[bytes, Fact], entry: BundleEntry) -> None:
@@ -61,3 +80,7 @@ def _note(rules: Rules, invites: dict[bytes, Fact], entry: BundleEntry) -> None:
         if invite is None:
             raise ProofInvalid("the chain holds an enrolment without its invitation")
         rules.note_enrolment(invite, fact)
+    elif fact.header.type == "node.key":
+        rules.note_rotation(fact)
+    elif fact.header.type == "network.recovery":
+        rules.note_recovery(fact)

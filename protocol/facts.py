@@ -62,7 +62,10 @@ class Genesis(msgspec.Struct, frozen=True):
 
 
 class Invite(msgspec.Struct, frozen=True):
-    """`node.invite`: the public half of a joining code. `key`: of the seed. `expires`: ms since the epoch."""
+    """`node.invite`: the public half of a joining code. `key`: of the seed. `expires`: ms since the epoch.
+
+    again: for a node that is enrolled already and gets a new key: its machine died, or its key was stolen.
+    """
 
     node: Name
     name: Name
@@ -70,6 +73,7 @@ class Invite(msgspec.Struct, frozen=True):
     key: Hash32
     expires: Millis
     rights: Annotated[tuple[Name, ...], Meta(max_length=len(Right))]
+    again: bool = False
 
 
 class Enrol(msgspec.Struct, frozen=True):
@@ -83,6 +87,37 @@ class Enrol(msgspec.Struct, frozen=True):
     challenge: Hash32
     certificate: Hash32
     proof: Signature64
+
+
+class NodeKey(msgspec.Struct, frozen=True):
+    """`node.key`: a node's new key, signed by the old one and by itself.
+
+    closes: (incarnation, size) of the node's logs under the old key: what it signs behind that has no effect.
+    """
+
+    old: Hash32
+    key: Hash32
+    seal_key: Hash32
+    suite: Annotated[int, Meta(ge=1, le=255)]
+    closes: Sizes
+    by_old: Signature64
+    by_new: Signature64
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """`network.recovery`: the root's new key, signed by itself and by enough of the genesis' recovery keys.
+
+    number: 1 for the network's first; only a higher one than any before counts. closes: as in `NodeKey`, of all keys that
+    the root had. signatures: (public recovery key, its signature).
+    """
+
+    number: Annotated[int, Meta(ge=1, le=limits.LOG_SIZE_MAX)]
+    key: Hash32
+    seal_key: Hash32
+    suite: Annotated[int, Meta(ge=1, le=255)]
+    closes: Sizes
+    proof: Signature64
+    signatures: Annotated[tuple[tuple[Hash32, Signature64], ...], Meta(max_length=limits.RECOVERY_KEYS_MAX)]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -153,6 +188,8 @@ _FIELDS: Final[dict[str, type[msgspec.Struct]]] = {
     "network.genesis": Genesis,
     "node.invite": Invite,
     "node.enrol": Enrol,
+    "node.key": NodeKey,
+    "network.recovery": Recovery,
     "node.address": Address,
     "node.retire": Retire,
     "node.admit": Admit,

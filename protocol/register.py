@@ -38,6 +38,8 @@ from protocol.facts import (
     GrantEnd,
     Invite,
     ItemHead,
+    NodeKey,
+    Recovery,
     Register,
     RegisterBody,
     Retire,
@@ -48,6 +50,7 @@ from protocol.facts import (
     read_register,
 )
 from protocol.log import decode_body
+from protocol.rekeying import verify_recovery, verify_rotation
 from protocol.ruleset import CalendarRecord, GrantState, History, ItemRecord, NodeRecord, Ruleset, View
 
 __all__ = [
@@ -86,6 +89,7 @@ class Rules(Ruleset):
     _used_invites: set[bytes] = field(default_factory=set)
     _granted: dict[bytes, GrantState] = field(default_factory=dict)
     _taken: set[bytes] = field(default_factory=set)
+    newest_recovery: int = 0  # number of the newest recovery known, registered or not
 
     def open(self, genesis: Fact) -> None:
         """Begin with the genesis: register 0.
@@ -102,7 +106,10 @@ class Rules(Ruleset):
         self.registers.append(Register(0, genesis.leaf, b"", (genesis.leaf,), fields.node))
         self._taken.add(genesis.leaf)
         rights = tuple(str(right) for right in Right)
-        self._put_node(0, NodeRecord(fields.node, fields.name, None, fields.key, fields.seal_key, genesis.leaf, rights))
+        root = NodeRecord(
+            fields.node, fields.name, None, fields.key, fields.seal_key, genesis.leaf, rights, keyed=genesis.leaf
+        )
+        self._put_node(0, root)
 
     def take(self, register: Register, facts: Sequence[Fact]) -> None:
         """Fold the next register.
@@ -126,7 +133,7 @@ class Rules(Ruleset):
             reason = self._fold(register.number, fact)
             if reason is not None:
                 self.voids.setdefault(fact.leaf, reason)
-                self._forget_local(fact.leaf)
+                self._forget_local(fact)
 
     def note_enrolment(self, invite: Fact, enrolment: Fact) -> NodeRecord:
         """Keep an enrolment that no register has taken in yet: it makes its node's key known, until a register says more.
@@ -146,18 +153,92 @@ class Rules(Ruleset):
         if isinstance(found, str):
             raise DecodeError(f"the enrolment of {name} does not hold: {found}")
         held = self.record(found.node)
-        if held is None and enrolment.leaf not in self.voids:
-            held = self.local[found.node] = found
-            self._changed()
-        if held is None:
+        if enrolment.leaf in self.voids and (held is None or fields.again):
             raise DecodeError(f"the enrolment of {name} was found void: {self.voids[enrolment.leaf]}")
+        if held is None:
+            self.local[found.node] = held = found
+            self._changed()
+        elif fields.again and not self.has_keyed(found.node, enrolment.leaf):
+            held = self._note_newer(_rekeyed(held, found))
         return held
+
+    def note_rotation(self, rotation: Fact) -> NodeRecord:
+        """Keep a node's new key that no register has taken in yet.
+
+        Raises:
+            DecodeError: it does not follow the key that the node has, or one of the two did not sign.
+        """
+        fields, node = read_fields(rotation.header), rotation.header.node
+        held = self.record(node)
+        if self.has_keyed(node, rotation.leaf) and held is not None:
+            return held
+        reason = self.voids.get(rotation.leaf) or self._rotation_fault(held, fields)
+        if reason or held is None or not isinstance(fields, NodeKey):
+            raise DecodeError(f"the new key of {node} does not hold: {reason or 'unknown_node'}")
+        self.local_closings[node, held.key] = dict(fields.closes)
+        return self._note_newer(_with_key(held, fields, rotation.leaf))
+
+    def note_recovery(self, recovery: Fact) -> NodeRecord:
+        """Keep a new key of the root, signed by recovery keys, that no register has taken in yet.
+
+        Raises:
+            DecodeError: too few of the genesis' keys signed, or it is older than what is known.
+        """
+        fields, held = read_fields(recovery.header), self.record(self.root)
+        if held is not None and self.has_keyed(self.root, recovery.leaf):
+            return held
+        reason = self.voids.get(recovery.leaf) or self._recovery_fault(recovery, fields, self.newest_recovery)
+        if reason or held is None or not isinstance(fields, Recovery):
+            raise DecodeError(f"the recovery of the root's key does not hold: {reason or 'unknown_node'}")
+        self.local_closings[self.root, held.key] = dict(fields.closes)
+        self.newest_recovery = fields.number
+        return self._note_newer(_with_key(held, fields, recovery.leaf))
+
+    def has_keyed(self, node: str, leaf: bytes) -> bool:
+        """Tell whether a fact gave a node one of the keys that are known of it."""
+        return any(record.keyed == leaf for record in self.records(node))
+
+    def _note_newer(self, record: NodeRecord) -> NodeRecord:
+        self.newer.setdefault(record.node, []).append(record)
+        self._changed()
+        return record
+
+    def _rotation_fault(self, held: NodeRecord | None, fields: msgspec.Struct) -> str | None:
+        """Return why a node's key cannot be replaced as `fields` say; held: the node as it is."""
+        if held is None or not isinstance(fields, NodeKey):
+            return "malformed" if held is not None else "unknown_node"
+        if fields.old != held.key:
+            return "not_its_key"
+        if any(record.key == fields.key for record in self.records(held.node)):
+            return "key_used"
+        try:
+            verify_rotation(fields, held.node, self.network)
+        except (SignatureInvalid, DecodeError):
+            return "bad_proof"
+        return None
+
+    def _recovery_fault(self, recovery: Fact, fields: msgspec.Struct, newest: int) -> str | None:
+        """Return why the root's key cannot be recovered as `fields` say; newest: number of the recovery before."""
+        if not isinstance(fields, Recovery) or self.genesis is None or recovery.header.node != self.root:
+            return "malformed"
+        if fields.number <= newest:
+            return "not_newer"
+        if any(record.key == fields.key for record in self.records(self.root)):
+            return "key_used"
+        try:
+            verify_recovery(fields, self.genesis, self.network)
+        except (SignatureInvalid, DecodeError):
+            return "bad_proof"
+        return None
 
     def _provisional_fault(self, inviter: str, invite: Invite) -> str | None:
         """Return why an invitation cannot hold, by what is known here. Rights granted later may not be known yet."""
         view = self.now
         if self.record(invite.parent) is None or not view.rules_over(inviter, invite.parent):
             return "not_above"
+        held = self.record(invite.node)
+        if invite.again and (held is None or held.parent != invite.parent):
+            return "unknown_node"
         if self.is_revoked(inviter):
             return "author_revoked"
         if inviter in self.node_histories and not view.allows(inviter, Right.ENROL):
@@ -166,8 +247,8 @@ class Rules(Ruleset):
 
     @property
     def enrolled(self) -> int:
-        """How many nodes are known, registered or only enrolled here: it rises when a key becomes known."""
-        return len(self.node_histories) + len(self.local)
+        """How many nodes are known, registered or only enrolled here, and newer keys: it rises when a key becomes known."""
+        return len(self.node_histories) + len(self.local) + sum(map(len, self.newer.values()))
 
     def invite(self, link: bytes) -> tuple[str, Invite] | None:
         """Return a registered invite and its author."""
@@ -183,15 +264,37 @@ class Rules(Ruleset):
     def _put_node(self, number: int, record: NodeRecord) -> None:
         self.node_histories.setdefault(record.node, History()).put(number, record)
         self.local.pop(record.node, None)
+        self._keep_newer(record.node, {record.keyed})
         self._changed()
 
-    def _forget_local(self, enrolment: bytes) -> None:
-        """Drop a node whose enrolment was found void: everybody knows as much of it from now on."""
+    def _keep_newer(self, node: str, dropped: set[bytes]) -> None:
+        """Drop newer keys that a register has judged; those left keep what else is known of the node by now."""
+        history = self.node_histories.get(node)
+        base = history.values[-1] if history else self.local.get(node)
+        left = [one for one in self.newer.pop(node, ()) if one.keyed not in dropped]
+        if left and base is not None:
+            self.newer[node] = [_rekeyed(base, one) for one in left]
+
+    def _forget_local(self, fact: Fact) -> None:
+        """Drop what a fact that was found void gave a node: everybody knows as much of it from now on."""
         for node, record in self.local.items():
-            if record.enrolment == enrolment:
+            if record.enrolment == fact.leaf:
                 del self.local[node]
                 self._changed()
-                return
+                break
+        node = next((node for node, newer in self.newer.items() if any(one.keyed == fact.leaf for one in newer)), "")
+        if node:
+            self._forget_newer(node, fact.leaf)
+
+    def _forget_newer(self, node: str, leaf: bytes) -> None:
+        """Drop a newer key, and those that follow it; what it was to close is open again."""
+        known = self.records(node)
+        at = next(index for index, record in enumerate(known) if record.keyed == leaf)
+        for record in known[max(at - 1, 0) :]:
+            self.local_closings.pop((node, record.key), None)
+        self.newest_recovery = self.recoveries
+        self._keep_newer(node, {record.keyed for record in known[at:]})
+        self._changed()
 
     # --- folding one fact: None, or why it has no effect
 
@@ -206,7 +309,7 @@ class Rules(Ruleset):
         author = view.node(fact.header.node)
         if author is None:
             return "unknown_author"
-        if author.retired or self.is_revoked(author.node):
+        if author.retired or self.is_revoked_key(author.node, author.key):
             return "author_retired" if author.retired else "author_revoked"
         try:
             fields = read_fields(fact.header)
@@ -231,7 +334,10 @@ class Rules(Ruleset):
 
     def _place_fault(self, view: View, invite: Invite) -> str | None:
         """Return why an invited node cannot come to stand where it shall."""
-        if view.node(invite.node) is not None:
+        held = view.node(invite.node)
+        if invite.again:
+            return None if held is not None and held.parent == invite.parent else "unknown_node"
+        if held is not None:
             return "node_exists"
         if len(view.ancestors(invite.parent)) + 2 > limits.DEPTH_MAX:
             return "too_deep"
@@ -241,7 +347,8 @@ class Rules(Ruleset):
         invited = self._invites.get(fields.invite)
         if invited is None or fields.invite in self._used_invites:
             return "no_invite" if invited is None else "invite_used"
-        if view.node(fields.node) is not None:
+        held, again = view.node(fields.node), invited[1].again
+        if held is not None and not again:
             return "node_exists"
         parent = view.node(invited[1].parent)
         if parent is None or parent.retired:
@@ -249,9 +356,48 @@ class Rules(Ruleset):
         record = self._enrolled(fields.invite, invited[0], invited[1], fact)
         if isinstance(record, str):
             return record
+        if held is not None and any(one.key == record.key for one in self.node_histories[held.node].values):
+            return "key_used"
         self._used_invites.add(fields.invite)
-        self._put_node(view.number, record)
+        self._put_node(view.number, record if held is None else _rekeyed(held, record))
         return None
+
+    def _fold_key(self, view: View, fact: Fact, fields: NodeKey) -> str | None:
+        held = view.node(fact.header.node)
+        assert held is not None  # `_fold` asked
+        reason = self._registered_only(held.node, lambda: self._rotation_fault(held, fields))
+        if reason is None:
+            self._close(held, fields)
+            self._put_node(view.number, _with_key(held, fields, fact.leaf))
+        return reason
+
+    def _fold_recovery(self, view: View, fact: Fact, fields: Recovery) -> str | None:
+        """The root's key, by the threshold of recovery keys. What the key before signed is trusted as far as it says."""
+        held = view.node(self.root)
+        assert held is not None  # the genesis made it
+        reason = self._registered_only(
+            held.node, lambda: self._recovery_fault(fact, fields, self.recoveries)
+        )
+        if reason is None:
+            self.recoveries = fields.number
+            self.newest_recovery = max(self.newest_recovery, fields.number)
+            self._close(held, fields)
+            self._put_node(view.number, _with_key(held, fields, fact.leaf))
+        return reason
+
+    def _close(self, held: NodeRecord, fields: NodeKey | Recovery) -> None:
+        """Trust a node's key no further than its successor says."""
+        self.closings[held.node, held.key] = dict(fields.closes)
+        self.local_closings.pop((held.node, held.key), None)
+
+    def _registered_only(self, node: str, judge: Callable[[], str | None]) -> str | None:
+        """Judge without the newer keys known here only: everybody must come to the same verdict."""
+        newer = self.newer.pop(node, None)
+        try:
+            return judge()
+        finally:
+            if newer is not None:
+                self.newer[node] = newer
 
     def _enrolled(self, link: bytes, inviter: str, invite: Invite, fact: Fact) -> NodeRecord | str:
         """Return the node that an enrolment makes, or why it makes none."""
@@ -270,7 +416,14 @@ class Rules(Ruleset):
         except (SignatureInvalid, DecodeError):
             return "bad_proof"
         return NodeRecord(
-            fields.node, invite.name, invite.parent, fields.key, fields.seal_key, fact.leaf, tuple(invite.rights)
+            fields.node,
+            invite.name,
+            invite.parent,
+            fields.key,
+            fields.seal_key,
+            fact.leaf,
+            tuple(invite.rights),
+            keyed=fact.leaf,
         )
 
     def _fold_address(self, view: View, fact: Fact, fields: Address) -> str | None:
@@ -379,6 +532,18 @@ def _check_genesis(fields: Genesis) -> None:
         raise DecodeError("the genesis asks for a threshold that its recovery keys cannot reach")
 
 
+def _with_key(held: NodeRecord, fields: NodeKey | Recovery, leaf: bytes) -> NodeRecord:
+    """Return a node with its new keys."""
+    return dataclasses.replace(held, key=fields.key, seal_key=fields.seal_key, keyed=leaf)
+
+
+def _rekeyed(held: NodeRecord, newer: NodeRecord) -> NodeRecord:
+    """Return a node with the keys of a newer record: name, parent and rights stay what the rules say."""
+    return dataclasses.replace(
+        held, key=newer.key, seal_key=newer.seal_key, enrolment=newer.enrolment, keyed=newer.keyed
+    )
+
+
 def _is_whole(fact: Fact) -> bool:
     """Tell whether a fact is here with all that its verdict hangs on: of a calendar the days, too."""
     return fact.body is not None or fact.header.body is None or fact.header.type != "calendar.publish"
@@ -423,6 +588,8 @@ _Folder = Callable[..., "str | None"]  # (rules, view, fact, fields of that type
 _FOLDERS: Final[dict[str, _Folder]] = {
     "node.invite": Rules._fold_invite,  # noqa: SLF001 - a table of this class's own methods
     "node.enrol": Rules._fold_enrol,  # noqa: SLF001
+    "node.key": Rules._fold_key,  # noqa: SLF001
+    "network.recovery": Rules._fold_recovery,  # noqa: SLF001
     "node.address": Rules._fold_address,  # noqa: SLF001
     "node.retire": Rules._fold_retire,  # noqa: SLF001
     "node.admit": Rules._fold_admit,  # noqa: SLF001

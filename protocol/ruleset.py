@@ -15,13 +15,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from protocol import catalogue, limits
+from protocol import catalogue, keys, limits
 from protocol.facts import Admit, CalendarHead, Genesis, Grant, ItemHead, Register, Revoke, Right
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node as the rules have it: stated by its invite and enrolment. enrolment: leaf hash of the latter."""
+    """A node as the rules have it: stated by its invite and enrolment. enrolment: leaf hash of the latter.
+
+    keyed: leaf hash of the fact that made `key` the node's key: that enrolment, or a rotation or recovery since.
+    """
 
     node: str
     name: str
@@ -32,6 +35,7 @@ class NodeRecord:
     rights: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     retired: bool = False
+    keyed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,11 @@ class Ruleset:
         genesis: its fields.
         revocations: with effect, in register order; they hold whatever the basis.
         admissions: node → admissions with effect, in register order.
+        closings: (node, replaced key) → incarnation → size up to which that key is trusted; of other incarnations, 0.
+        recoveries: number of the newest recovery of the root's key that a register took in; 0 = none.
         local: nodes enrolled here that no register has taken in.
+        newer: node → its records with newer keys that no register has taken in, the newest last.
+        local_closings: as `closings`, of keys replaced in `newer`.
         changes: rises whenever an answer about a node may differ from before.
     """
 
@@ -118,7 +126,11 @@ class Ruleset:
     genesis: Genesis | None = None
     revocations: list[Revoke] = field(default_factory=list)
     admissions: dict[str, list[Admit]] = field(default_factory=dict)
+    closings: dict[tuple[str, bytes], dict[bytes, int]] = field(default_factory=dict)
+    recoveries: int = 0
     local: dict[str, NodeRecord] = field(default_factory=dict)
+    newer: dict[str, list[NodeRecord]] = field(default_factory=dict)
+    local_closings: dict[tuple[str, bytes], dict[bytes, int]] = field(default_factory=dict)
     changes: int = 0
     node_histories: dict[str, History[NodeRecord]] = field(default_factory=dict)
     item_histories: dict[str, History[ItemRecord]] = field(default_factory=dict)
@@ -158,18 +170,41 @@ class Ruleset:
 
     def record(self, node: str) -> NodeRecord | None:
         """Return what is known of a node now, also when no register has it yet."""
+        if node in self.newer:
+            return self.newer[node][-1]
         history = self.node_histories.get(node)
         return history.values[-1] if history else self.local.get(node)
 
+    def records(self, node: str) -> list[NodeRecord]:
+        """Return what a node was with each of the keys that it has had, in their order."""
+        history = self.node_histories.get(node)
+        first = history.values if history else [self.local[node]] if node in self.local else []
+        return list({record.keyed: record for record in [*first, *self.newer.get(node, ())]}.values())
+
+    def key_of(self, node: str, key_id: bytes) -> bytes | None:
+        """Return the public key of a node that has this id, the present one or an earlier one; None when it had none."""
+        record = self.record(node)
+        if record is None or keys.key_id(record.key) == key_id:
+            return record.key if record is not None else None
+        return next((one.key for one in self.records(node) if keys.key_id(one.key) == key_id), None)
+
+    def closing_of(self, node: str, key: bytes) -> dict[bytes, int] | None:
+        """Return up to where a replaced key is trusted, also when no register says so yet; None when it was not replaced."""
+        return self.closings.get((node, key), self.local_closings.get((node, key)))
+
     def known_nodes(self) -> list[NodeRecord]:
         """Return all nodes, registered or only enrolled here."""
-        found = [history.values[-1] for history in self.node_histories.values()]
-        return found + [record for node, record in self.local.items() if node not in self.node_histories]
+        known = dict.fromkeys([*self.node_histories, *self.local])
+        return [record for node in known if (record := self.record(node)) is not None]
 
     def is_revoked(self, node: str) -> bool:
         """Tell whether the key that a node has now was revoked."""
         record = self.record(node)
-        return record is not None and any(one.node == node and one.key == record.key for one in self.revocations)
+        return record is not None and self.is_revoked_key(node, record.key)
+
+    def is_revoked_key(self, node: str, key: bytes) -> bool:
+        """Tell whether one of a node's keys was revoked."""
+        return any(one.node == node and one.key == key for one in self.revocations)
 
 
 class View:

@@ -47,7 +47,14 @@ def order_of(rules: Ruleset, log: LogId, branch: bytes, index: int) -> Order:
 
 
 def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
-    """Tell whether a revocation of the log's key leaves this entry behind its cut: 0 for every incarnation not named."""
+    """Tell whether an entry stands behind a cut of the log's key: 0 for every incarnation not named.
+
+    Two things cut: the key's revocation, and its replacement by a newer one, as far as registers say so.
+    """
+    if rules.closings:
+        closed = rules.closings.get((log.node, key))
+        if closed is not None and index >= closed.get(log.incarnation, 0):
+            return True
     if not rules.revocations:
         return False
     for revocation in rules.revocations:
@@ -56,3 +63,9 @@ def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
             if index >= max(sizes, default=0):
                 return True
     return False
+
+
+def is_closed(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
+    """Tell whether a key had been replaced before it signed this entry, by all that is known here: it states no register."""
+    closed = rules.closing_of(log.node, key)
+    return closed is not None and index >= closed.get(log.incarnation, 0)

@@ -102,7 +102,7 @@ async def test_a_right_signature_under_anothers_name_is_refused(child: Caller) -
     """Nobody writes into another node's log, nor into that of a node nobody knows."""
     push, identity = await child.next_push(), child.node.ledger.identity
     hub = child.hub.node.id
-    await child.refused("push", resigned(push, identity.key, identity.network, node=hub), "signature")
+    await child.refused("push", resigned(push, identity.key, identity.network, node=hub), "unknown_signer")
     await child.refused("push", resigned(push, identity.key, identity.network, node=WEST), "unknown_signer")
 
 

@@ -269,8 +269,8 @@ FALSE_SETS: dict[str, tuple[type[PeerError], Callable[[Log, ChangeSet], ChangeSe
     "long": (DecodeError, lambda _log, good: ChangeSet(good.signed, [*good.entries, good.entries[0]])),
     "signature": (SignatureInvalid, lambda _log, good: ChangeSet(Signed(good.signed.checkpoint, bytes(64)), good.entries)),
     "key": (SignatureInvalid, lambda log, good: resigned(log, good, keys.SigningKey(bytes(32)))),
-    "key_id": (SignatureInvalid, lambda log, good: resigned(log, good, key=bytes(8))),
-    "author": (SignatureInvalid, lambda log, good: resigned(log, good, node=WEST)),
+    "key_id": (UnknownSigner, lambda log, good: resigned(log, good, key=bytes(8))),
+    "author": (UnknownSigner, lambda log, good: resigned(log, good, node=WEST)),
     "unknown": (UnknownSigner, lambda log, good: resigned(log, good, node="650104000000")),
     "network": (SignatureInvalid, lambda log, _good: _elsewhere(log).change_set(2)),
     "continuation": (ProofInvalid, lambda log, _good: _other(log).change_set(2)),
@@ -297,7 +297,7 @@ async def test_a_false_set_changes_nothing(city: Node, east: Node, west: Node, k
         await give(city, make(log, log.change_set(2)))
     assert type(caught.value) is expected
     if isinstance(caught.value, UnknownSigner):
-        assert caught.value.node == "650104000000"
+        assert caught.value.node == {"key_id": EAST, "author": WEST}.get(kind, "650104000000")
     assert await dump(city) == before
     assert (await give(city, log.change_set(2)))[0].added == 2
 
@@ -858,7 +858,7 @@ async def test_bodies_are_withheld_on_request(west: Node, east: Node) -> None:
 FALSE_BUNDLES: dict[str, tuple[type[PeerError], Callable[[Log, Bundle], Bundle]]] = {
     "signature": (SignatureInvalid, lambda _log, good: Bundle(Signed(good.signed.checkpoint, bytes(64)), good.entries)),
     "network": (SignatureInvalid, lambda log, _good: _elsewhere(log).bundle([1, 3])),
-    "author": (SignatureInvalid, lambda log, good: Bundle(_signed_for(log, WEST), good.entries)),
+    "author": (UnknownSigner, lambda log, good: Bundle(_signed_for(log, WEST), good.entries)),
     "unknown": (UnknownSigner, lambda log, good: Bundle(_signed_for(log, "650104000000"), good.entries)),
     "path": (ProofInvalid, lambda _log, good: _with(good, path=good.entries[1].path[::-1])),
     "index": (ProofInvalid, lambda _log, good: _with(good, index=2)),

@@ -33,6 +33,7 @@ from protocol.log import (
     sign_checkpoint,
 )
 from protocol.register import Fact, Register, Rules, join_message, read_register
+from protocol.rekeying import recovery_message, rotate_message
 
 CITY = "650100000000"
 EAST = "650102000000"
@@ -300,6 +301,48 @@ class Net:
             "decide": [owner],
         }
         return self.fact(author or owner, "catalogue.item", {**fields, **changes}, {"text": code})
+
+
+def rotation_fields(net: Net, node: str, old: str, new: str, closes: Sequence[tuple[bytes, int]]) -> dict[str, Any]:
+    """Return what a node states when its key `old` is followed by `new`, signed by both."""
+    before, after, listed = key_of(old), key_of(new), [list(one) for one in closes]
+    message = rotate_message(node, before.public, after.public, seal_key_of(new), closes)
+    signatures = [key.sign(keys.SignedKind.ROTATE, net.root.network, message) for key in (before, after)]
+    return {
+        "old": before.public,
+        "key": after.public,
+        "seal_key": seal_key_of(new),
+        "suite": 1,
+        "closes": listed,
+        "by_old": signatures[0],
+        "by_new": signatures[1],
+    }
+
+
+def recovery_fields(
+    net: Net, new: str, closes: Sequence[tuple[bytes, int]], *, number: int = 1, signers: Sequence[str] = ("recovery 0", "recovery 2")
+) -> dict[str, Any]:
+    """Return what the root states when recovery keys give it a new key."""
+    after = key_of(new)
+    message = recovery_message(CITY, number, after.public, seal_key_of(new), closes)
+
+    def signed(name: str) -> bytes:
+        return key_of(name).sign(keys.SignedKind.RECOVERY, net.root.network, message)
+
+    return {
+        "number": number,
+        "key": after.public,
+        "seal_key": seal_key_of(new),
+        "suite": 1,
+        "closes": [list(one) for one in closes],
+        "proof": signed(new),
+        "signatures": [[key_of(name).public, signed(name)] for name in signers],
+    }
+
+
+def successor(log: Log, name: str) -> Log:
+    """Return a node's next log, under another key."""
+    return Log(log.node, key_of(name), log.network, keys.sha256(f"incarnation of {name}".encode())[:16])
 
 
 def genesis_fields(**changes: Any) -> dict[str, Any]:

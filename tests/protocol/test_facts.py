@@ -18,7 +18,7 @@ from tests.protocol.network import CITY, EAST, Net, genesis_fields
 KEY, LINK = b"k" * 32, b"l" * 16
 GOOD: dict[str, dict[str, Any]] = {
     "network.genesis": genesis_fields(),
-    "node.invite": {"node": EAST, "name": "东", "parent": CITY, "key": KEY, "expires": 1, "rights": ["enrol"]},
+    "node.invite": {"node": EAST, "name": "东", "parent": CITY, "key": KEY, "expires": 1, "rights": ["enrol"], "again": True},
     "node.enrol": {
         "node": EAST,
         "invite": LINK,
@@ -29,6 +29,24 @@ GOOD: dict[str, dict[str, Any]] = {
         "certificate": KEY,
         "proof": KEY + KEY,
     },
+    "node.key": {
+        "old": KEY,
+        "key": KEY,
+        "seal_key": KEY,
+        "suite": 1,
+        "closes": [[LINK, 3]],
+        "by_old": KEY + KEY,
+        "by_new": KEY + KEY,
+    },
+    "network.recovery": {
+        "number": 1,
+        "key": KEY,
+        "seal_key": KEY,
+        "suite": 1,
+        "closes": [[LINK, 3]],
+        "proof": KEY + KEY,
+        "signatures": [[KEY, KEY + KEY]],
+    },
     "node.address": {"addresses": ["10.0.0.1:9527"]},
     "node.retire": {"node": EAST},
     "node.admit": {"node": EAST, "incarnation": LINK, "sizes": [[LINK, 3]]},
@@ -38,7 +56,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "catalogue.item": {"code": "a", "version": 1, "title": "A", "owner": EAST, "receive": [], "decide": []},
     "calendar.publish": {"region": CITY, "version": 1, "valid_from": "2026-01-01", "valid_through": "2026-12-31"},
 }
-OPTIONAL = {"items", "valid_from", "valid_to"}
+OPTIONAL = {"again", "items", "valid_from", "valid_to"}
 
 
 def header(type_: str, fields: dict[str, Any]) -> Header:

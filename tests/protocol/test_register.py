@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import codec, limits
+from protocol import codec, keys, limits
 from protocol.calendar import header_fields, parse_calendar, to_body
 from protocol.errors import DecodeError, SignatureInvalid
 from protocol.facts import Right
 from protocol.log import Header
-from protocol.register import Fact, Register, Rules, read_register
+from protocol.register import Fact, Register, Rules, join_message, read_register
 from tests.protocol.network import (
     CITY,
     EAST,
@@ -27,6 +27,10 @@ from tests.protocol.network import (
     city,
     genesis_fields,
     key_of,
+    recovery_fields,
+    rotation_fields,
+    seal_key_of,
+    successor,
 )
 
 OTHER = "650102001002"
@@ -656,3 +660,223 @@ def test_facts_are_values() -> None:
     header = Header(1, 1, CITY, "x", None, None, 0, None, 0, None, None, None, None, (), (), {})
     assert Fact(b"a" * 16 + b"b" * 16, header).link == b"a" * 16
     assert codec.encode([]) == b"\x90"
+
+
+# --- keys: rotation, re-enrolment, recovery
+
+
+def rotated(net: Net, node: str, old: str, new: str) -> Fact:
+    """Let a node state its new key as the last entry of its log, and go on in another."""
+    log = net.logs[node]
+    fields = rotation_fields(net, node, old, new, [(log.incarnation, len(log.entries) + 1)])
+    fact = net.fact(node, "node.key", fields)
+    net.logs[node] = successor(log, new)
+    return fact
+
+
+def key_names(rules: Rules, node: str) -> list[bytes]:
+    return [record.key for record in rules.records(node)]
+
+
+def test_a_new_key_is_known_before_and_after_its_register() -> None:
+    """At once where it arrives, everywhere once a register has it; the old one stays known for what it signed."""
+    net = city()
+    fact = rotated(net, TOWN, TOWN, "town 2")
+    for _ in range(2):
+        assert net.rules.note_rotation(fact).key == key_of("town 2").public
+    assert not net.rules.closings
+    net.register()
+    assert net.rules.newer == {}
+    assert key_names(net.rules, TOWN) == [key_of(TOWN).public, key_of("town 2").public]
+    for name in (TOWN, "town 2"):
+        assert net.rules.key_of(TOWN, key_of(name).id) == key_of(name).public
+    assert net.rules.key_of(TOWN, key_of("thief").id) is None
+    assert net.rules.closings == {(TOWN, key_of(TOWN).public): {Log(TOWN, key_of(TOWN)).incarnation: 3}}
+    record = net.rules.record(TOWN)
+    assert record is not None
+    assert (record.parent, record.seal_key, record.rights) == (EAST, seal_key_of("town 2"), net.rules.at(0).standing(TOWN).rights)  # type: ignore[union-attr]
+
+
+def test_a_stolen_old_key_rotates_nothing() -> None:
+    """Rolled back to the old key, forked from it, or signed by one key only: void, and the key stands."""
+    net = city()
+    log = net.logs[TOWN]
+    rotated(net, TOWN, TOWN, "town 2")
+    net.register()
+    net.logs[TOWN] = log  # the thief goes on where the old key was
+    for old, new, reason in (
+        (TOWN, "thief", "not_its_key"),
+        ("town 2", TOWN, "key_used"),
+        ("thief", "town 2", "not_its_key"),
+    ):
+        fact = net.fact(TOWN, "node.key", rotation_fields(net, TOWN, old, new, []))
+        with pytest.raises(DecodeError, match=reason):
+            net.rules.note_rotation(fact)
+        assert net.void(fact) == reason
+    half = {**rotation_fields(net, TOWN, "town 2", "thief", []), "by_old": bytes(64)}
+    assert net.void(net.fact(TOWN, "node.key", half)) == "bad_proof"
+    assert net.rules.record(TOWN).key == key_of("town 2").public  # type: ignore[union-attr]
+
+
+def test_of_two_rotations_the_registers_first_holds() -> None:
+    """Two nodes that heard different ones first agree once the register is there; what hung on the other is forgotten."""
+    net = city()
+    log = net.logs[TOWN]
+    mine, theirs = rotated(net, TOWN, TOWN, "town 2"), net.fact(TOWN, "node.key", rotation_fields(net, TOWN, "town 2", "town 3", []))
+    net.logs[TOWN] = log
+    rival = net.fact(TOWN, "node.key", rotation_fields(net, TOWN, TOWN, "rival", []))
+    assert net.rules.note_rotation(rival).key == key_of("rival").public
+    with pytest.raises(DecodeError, match="not_its_key"):
+        net.rules.note_rotation(mine)
+    net.waiting.clear()
+    net.register([mine, rival])
+    assert net.rules.voids[rival.leaf] == "not_its_key"
+    assert (net.rules.newer, net.rules.local_closings) == ({}, {})
+    assert net.rules.note_rotation(theirs).key == key_of("town 3").public
+    with pytest.raises(DecodeError, match="not_its_key"):
+        net.rules.note_rotation(rival)
+
+
+def test_what_a_register_says_of_a_node_reaches_its_newer_key() -> None:
+    """An address stated meanwhile is not lost, and the key stays the newer one until its own register."""
+    net = city()
+    net.rules.note_rotation(rotated(net, TOWN, TOWN, "town 2"))
+    waiting, net.waiting = net.waiting, []
+    net.fact(TOWN, "node.address", {"addresses": ["10.0.0.9:9527"]})
+    net.register()
+    record = net.rules.record(TOWN)
+    assert record is not None
+    assert (record.addresses, record.key) == (("10.0.0.9:9527",), key_of("town 2").public)
+    net.register(waiting)
+    assert net.rules.record(TOWN) == record
+    assert net.rules.newer == {}
+
+
+def test_a_revoked_key_rotates_nothing() -> None:
+    """What a thief states after the revocation has no effect, whoever else signed."""
+    net = city()
+    net.fact(EAST, "node.revoke", {"node": TOWN, "key": key_of(TOWN).public, "cuts": []})
+    net.register()
+    assert net.void(rotated(net, TOWN, TOWN, "thief")) == "author_revoked"
+
+
+def again(net: Net, node: str, new: str, **changes: Any) -> Fact:
+    """Invite a node once more and enrol its new machine."""
+    author = net.rules.record(node).parent  # type: ignore[union-attr]
+    invite = net.invite(node, changes.pop("parent", author), author=changes.pop("author", author), again=True, **changes)
+    fields = net.enrol_fields(node, invite.link, f"code of {node}")
+    public, seal_key = key_of(new).public, seal_key_of(new)
+    message = join_message(node, public, seal_key, fields["challenge"], fields["certificate"])
+    proof = key_of(f"code of {node}").sign(keys.SignedKind.JOIN, net.root.network, message)
+    return net.fact(invite.header.node, "node.enrol", {**fields, "key": public, "seal_key": seal_key, "proof": proof})
+
+
+def test_a_rebuilt_machine_is_enrolled_again() -> None:
+    """Same id, place, name and rights; a new key. A revoked one before does not hinder."""
+    net = city()
+    before = net.rules.record(TOWN)
+    net.fact(EAST, "node.revoke", {"node": TOWN, "key": key_of(TOWN).public, "cuts": []})
+    fact = again(net, TOWN, "town 2", name="别名", rights=[])
+    net.register()
+    record = net.rules.record(TOWN)
+    assert net.rules.voids == {}
+    assert before is not None
+    assert record is not None
+    assert (record.key, record.enrolment, record.keyed) == (key_of("town 2").public, fact.leaf, fact.leaf)
+    assert (record.name, record.parent, record.rights) == (before.name, before.parent, before.rights)
+    assert not net.rules.is_revoked(TOWN)
+    assert net.void(net.fact(TOWN, "node.address", {"addresses": ["a:1"]})) == ""
+
+
+def test_an_enrolment_again_is_known_at_once() -> None:
+    """While the root is away, at the parent that enrolled it."""
+    net = city()
+    fact = again(net, TOWN, "town 2")
+    invite = net.waiting[-2]
+    for _ in range(2):
+        assert net.rules.note_enrolment(invite, fact).key == key_of("town 2").public
+    assert net.rules.enrolled == len(net.rules.node_histories) + 1
+    net.register()
+    assert net.rules.newer == {}
+    assert net.rules.record(TOWN).key == key_of("town 2").public  # type: ignore[union-attr]
+
+
+def test_nobody_is_enrolled_again_elsewhere_or_with_an_old_key() -> None:
+    """Only under its own parent, only a node that is there, never with a key that it had, and never without saying so."""
+    net = city()
+    assert net.void(net.invite(STRANGER, EAST, again=True).fact) == "unknown_node"
+    assert net.void(net.invite(TOWN, WEST, author=CITY, again=True).fact) == "unknown_node"
+    assert net.void(net.invite(TOWN, EAST, author=WEST, again=True).fact) == "not_above"
+    assert net.void(net.invite(TOWN, EAST).fact) == "node_exists"
+    fact = again(net, TOWN, TOWN)
+    net.register()
+    assert net.rules.voids[fact.leaf] == "key_used"
+
+
+def recovered(net: Net, new: str, **changes: Any) -> Fact:
+    """State a recovery in the root's next log, under its new key."""
+    log = net.root
+    fields = recovery_fields(net, new, [(log.incarnation, len(log.entries))], **changes)
+    net.logs[CITY] = successor(log, new)
+    return net.fact(CITY, "network.recovery", fields)
+
+
+def test_recovery_keys_give_the_root_a_new_key() -> None:
+    """Registers go on under it; what the old key signs behind the lists is closed."""
+    net = city()
+    old = net.root
+    fact = recovered(net, "root 2")
+    assert net.rules.note_recovery(fact).key == key_of("root 2").public
+    net.register()
+    assert net.rules.record(CITY).key == key_of("root 2").public  # type: ignore[union-attr]
+    assert net.rules.recoveries == 1
+    assert net.rules.closings == {(CITY, key_of(CITY).public): {old.incarnation: len(old.entries)}}
+
+
+def test_a_recovery_below_the_threshold_or_older_is_void() -> None:
+    """One key of two, another network's keys, the number of one before, a key that the root had."""
+    net = city()
+    for changes in ({"signers": ["recovery 1"]}, {"signers": ["recovery 1", "other network"]}):
+        assert net.void(recovered(net, "thief", **changes)) == "bad_proof"
+    first = recovered(net, "root 2")
+    net.register()
+    assert net.void(recovered(net, "root 3", number=1)) == "not_newer"
+    with pytest.raises(DecodeError, match="not_newer"):
+        net.rules.note_recovery(recovered(net, "root 4", number=1))
+    net.waiting.clear()
+    assert net.void(recovered(net, CITY, number=2)) == "key_used"
+    assert net.void(recovered(net, "root 3", number=5)) == ""
+    assert net.rules.note_recovery(first).key == key_of("root 3").public  # known, and not gone back to
+
+
+def test_only_the_root_is_recovered() -> None:
+    """Whoever else states the root's recovery states nothing."""
+    net = city()
+    fact = net.fact(EAST, "network.recovery", recovery_fields(net, "root 2", []))
+    with pytest.raises(DecodeError, match="malformed"):
+        net.rules.note_recovery(fact)
+    assert net.void(fact) == "malformed"
+
+
+@given(st.permutations(range(4)))
+def test_any_order_of_hearing_ends_in_the_same_keys(order: list[int]) -> None:
+    """Rotations, an enrolment again, a rival: whatever was heard first, after the register all know the same."""
+    net = city()
+    log = net.logs[TOWN]
+    heard = [rotated(net, TOWN, TOWN, "town 2"), rotated(net, TOWN, "town 2", "town 3")]
+    net.logs[TOWN] = log
+    heard.append(net.fact(TOWN, "node.key", rotation_fields(net, TOWN, TOWN, "rival", [])))
+    heard.append(again(net, TOWN, "town 4"))
+    invite = net.waiting[-2]
+    for place in order:
+        try:
+            if place == 3:
+                net.rules.note_enrolment(invite, heard[3])
+            else:
+                net.rules.note_rotation(heard[place])
+        except DecodeError:
+            continue
+    net.register()
+    assert (net.rules.newer, net.rules.local_closings) == ({}, {})
+    assert key_names(net.rules, TOWN) == [key_of(name).public for name in (TOWN, "town 2", "town 3", "town 4")]
+    assert set(net.rules.closings) == {(TOWN, key_of(name).public) for name in (TOWN, "town 2")}

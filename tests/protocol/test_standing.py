@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol.facts import Admit, Revoke
 from protocol.log import LogId
 from protocol.register import Rules
-from protocol.standing import is_cut, order_of
+from protocol.standing import is_closed, is_cut, order_of
 from tests.protocol.network import VILLAGE, WEST
 
 A, B, C, D = (bytes([n]) * 16 for n in (9, 7, 8, 1))  # not in the order of their lives
@@ -100,3 +100,18 @@ def test_a_revocation_trusts_up_to_its_size() -> None:
     assert is_cut(rules, LogId(VILLAGE, B), KEY, 0)
     rules.revocations.append(Revoke(VILLAGE, KEY, ((A, 1, b"r" * 32),)))
     assert [is_cut(rules, LogId(VILLAGE, A), KEY, index) for index in range(3)] == [False, True, True]
+
+
+def test_a_replaced_key_is_trusted_as_far_as_its_successor_says() -> None:
+    """Up to the size named for an incarnation, nothing of others; for cases only once a register says so."""
+    rules = Rules()
+    for closings in (rules.local_closings, rules.closings):
+        closings[VILLAGE, KEY] = {A: 2}
+        assert [is_closed(rules, LogId(VILLAGE, A), KEY, index) for index in range(4)] == [False, False, True, True]
+        assert is_closed(rules, LogId(VILLAGE, B), KEY, 0)
+        assert not is_closed(rules, LogId(VILLAGE, B), b"o" * 32, 0)
+        cut = [is_cut(rules, LogId(VILLAGE, A), KEY, index) for index in range(4)]
+        assert cut == ([False, False, True, True] if closings is rules.closings else [False] * 4)
+    assert not is_cut(rules, LogId(WEST, A), KEY, 9)
+    rules.revocations.append(Revoke(VILLAGE, KEY, ((A, 1, b"r" * 32),)))
+    assert is_cut(rules, LogId(VILLAGE, A), KEY, 1)  # the stricter of both
