@@ -136,18 +136,7 @@ class Hub:
         return msgspec.structs.replace(greeting, chain=tuple(chain))
 
     async def _login(self, body: bytes) -> messages.Message:
-        ask = messages.decode(body, messages.Login)
-        session = self.sessions.login(ask, self.certificate)
-        await self._note_contact(ask.node)
-        return session
-
-    async def _note_contact(self, child: str) -> None:
-        now = self.node.clock.wall_ms()
-        await self.node.store.write(
-            lambda conn: conn.execute(
-                "INSERT INTO contacts (node, at) VALUES (?,?) ON CONFLICT (node) DO UPDATE SET at = excluded.at", (child, now)
-            )
-        )
+        return await self.sessions.login(messages.decode(body, messages.Login), self.certificate)
 
     async def _ask(self, body: bytes) -> messages.Message:
         return await self.enrolment.ask(messages.decode(body, messages.JoinAsk), self.certificate)
@@ -176,6 +165,8 @@ class Hub:
         lines.event("push.taken", child=session.node, count=taken.added, bytes=len(body))
         if taken.forks:
             lines.event("log.forked", lines.CRITICAL, child=session.node, count=taken.forks)
+        if session.node in taken.forked:
+            self.sessions.end_all(session.node)  # in the next one it compares, and goes on in a new incarnation
         room = self.intake.room_for(session.node)
         return messages.PushReply(taken.held, receipt, await self._receipts(session), room)
 

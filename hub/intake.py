@@ -52,12 +52,13 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a push. receipt: the own entry that receipts it."""
+    """What became of a push. receipt: the own entry that receipts it. forked: whose logs came with a second history."""
 
     held: tuple[messages.Held, ...]
     receipt: Placed
     added: int
     forks: int
+    forked: frozenset[str] = frozenset()
 
 
 def take_pushes(
@@ -116,7 +117,8 @@ def _stated(
 
 def _taken(receipt: Placed, accepted: Sequence[Accepted]) -> Taken:
     held = tuple(messages.Held(one.checkpoint.log, max(one.row.size, one.checkpoint.size)) for one in _last(accepted))
-    return Taken(held, receipt, sum(one.added for one in accepted), sum(one.fork_at >= 0 for one in accepted))
+    forked = [one.checkpoint.node for one in accepted if one.fork_at >= 0]
+    return Taken(held, receipt, sum(one.added for one in accepted), len(forked), frozenset(forked))
 
 
 def _heads_of(push: messages.Push, child: str) -> list[Signed]:

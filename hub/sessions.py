@@ -9,9 +9,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from node import faults
+from node import logs as lines
 from node.node import Node
-from protocol import keys, messages
+from node.store.database import Connection
+from protocol import keys, messages, trail
 from protocol.errors import NotPermitted, Overloaded, SessionEnded, SignatureInvalid, UnknownSigner, WrongNetwork
+from protocol.trail import Outcome
 
 CHALLENGES_MAX: Final = 20_000
 CHALLENGE_S: Final = 60.0
@@ -25,13 +29,17 @@ IDLE_S: Final = 600
 class Session:
     """One child's session. Owner: the event loop.
 
+    mark: names the session on disks; shown: the mark for which it was given; used: its answer arrived.
     owed: logs (by id) of whose receipts from further up it was not told yet; None = all of its subtree.
     busy: requests under way.
     """
 
     node: str
     key: bytes
+    mark: bytes
+    shown: bytes
     used_at_s: float
+    used: bool = False
     owed: set[int] | None = None
     busy: int = 0
 
@@ -70,8 +78,8 @@ class Sessions:
         signature = identity.key.sign(keys.SignedKind.GREET, identity.network, text)
         return messages.Greeting(version, messages.CAPABILITIES, identity.network, identity.node, mine, signature)
 
-    def login(self, ask: messages.Login, certificate: bytes) -> messages.Session:
-        """Begin a session for a child that proves its key for this very connection.
+    def check(self, ask: messages.Login, certificate: bytes) -> bytes:
+        """Return the key of a child that proves it for this very connection.
 
         Raises:
             SessionEnded, UnknownSigner, NotPermitted, SignatureInvalid.
@@ -88,7 +96,39 @@ class Sessions:
         self._check_trusted(ask.node, record.key)
         text = messages.login_text(ask.node, ask.challenge, ask.certificate)
         keys.verify(record.key, ask.signature, keys.SignedKind.HELLO, self._node.ledger.identity.network, text)
-        return messages.Session(self._begin(ask.node, record.key), IDLE_S, self._node.clock.wall_ms())
+        return record.key
+
+    async def login(self, ask: messages.Login, certificate: bytes) -> messages.Session:
+        """Begin a session for a child, and write down when it came and what it showed.
+
+        A child that shows an older mark than that of its newest session is alone from then on: if another machine had that
+        session it must log in anew, and shows by it that there are two. Raises as `check`.
+        """
+        key = self.check(ask, certificate)
+        token, now = self._node.entropy.bytes(16), self._node.clock.wall_ms()
+        seen = await self._node.store.write(lambda conn: self._visited(conn, ask, trail.mark_of(token), now))
+        if seen.alone:
+            self.end_all(ask.node)
+            level = lines.CRITICAL if seen.outcome is Outcome.CLONE else lines.WARNING
+            lines.event("session.trail", level, child=ask.node, reason=seen.outcome.value)
+        self._begin(token, Session(ask.node, key, trail.mark_of(token), ask.last, self._node.clock.monotonic_s()))
+        return messages.Session(token, IDLE_S, now, seen.suspect)
+
+    def _visited(self, conn: Connection, ask: messages.Login, mark: bytes, now: int) -> trail.Visit:
+        """Note a child's contact and what it showed: a unit of work. A crash here costs the child another login."""
+        found = conn.execute("SELECT trail FROM contacts WHERE node = ?", (ask.node,)).fetchone()
+        used = tuple(one.mark for one in self.of(ask.node) if one.used)
+        own = ask.own
+        incarnation, size = (own.log.incarnation, own.size) if own is not None else (b"", 0)
+        shown = trail.Showing(ask.last, now, used, incarnation, size, ask.choice)
+        seen = trail.visit(trail.decode(found[0] if found else None), shown, mark)
+        conn.execute(
+            "INSERT INTO contacts (node, at, trail) VALUES (?,?,?) "
+            "ON CONFLICT (node) DO UPDATE SET at = excluded.at, trail = excluded.trail",
+            (ask.node, now, trail.encode(seen.trail)),
+        )
+        faults.point("sessions.visited")
+        return seen
 
     def _check_trusted(self, node: str, key: bytes) -> None:
         if not self._is_trusted(node, key):
@@ -97,17 +137,20 @@ class Sessions:
     def _is_trusted(self, node: str, key: bytes) -> bool:
         return not any(one.node == node and one.key == key for one in self._node.rules.revocations)
 
-    def _begin(self, node: str, key: bytes) -> bytes:
-        """Begin a session and return its token; one node's many sessions never push out another's."""
-        token = self._node.entropy.bytes(16)
-        self._sessions[token] = Session(node, key, self._node.clock.monotonic_s())
-        mine = self._tokens.setdefault(node, [])
+    def _begin(self, token: bytes, session: Session) -> None:
+        """Begin a session; one node's many sessions never push out another's."""
+        self._sessions[token] = session
+        mine = self._tokens.setdefault(session.node, [])
         mine.append(token)
         for old in mine[:-SESSIONS_PER_NODE_MAX]:
             self._end(old)
         while len(self._sessions) > SESSIONS_MAX:
             self._end(next(iter(self._sessions)))
-        return token
+
+    def end_all(self, node: str) -> None:
+        """End a child's sessions: whoever has one logs in anew, and compares."""
+        for token in list(self._tokens.get(node, ())):
+            self._end(token)
 
     def _end(self, token: bytes) -> None:
         session = self._sessions.pop(token, None)
@@ -134,7 +177,7 @@ class Sessions:
         """Return the session of a token.
 
         Raises:
-            SessionEnded: unknown or idle for too long. NotPermitted: its key was revoked meanwhile.
+            SessionEnded: unknown, idle for too long, or another machine's with it. NotPermitted: its key was revoked meanwhile.
             Overloaded: the child asks too many things at once.
         """
         session = self._sessions.get(token)
@@ -149,6 +192,9 @@ class Sessions:
             raise SessionEnded("the key of this session was replaced: greet again")
         if session.busy >= REQUESTS_MAX:
             raise Overloaded("this node asks too many things at once", retry_after_s=1.0)
-        session.used_at_s = now
+        if not session.used and any(one.used and one.shown == session.shown != b"" for one in self.of(session.node)):
+            self._end(token)  # two answers to one mark have both arrived: not at one machine
+            raise SessionEnded("another session was begun from the same place")
+        session.used, session.used_at_s = True, now
         self._sessions.move_to_end(token)
         return session

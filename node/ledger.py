@@ -108,6 +108,7 @@ class Changes:
     receipts: bool = False  # from hubs further up
     receipted: dict[int, str] = field(default_factory=dict)  # … of these logs: id → author
     fed: set[str] = field(default_factory=set)
+    anew: bool = False  # the parent is to be met anew: somebody chose what it has to know
 
     def merge(self, other: Changes) -> None:
         """Add another unit's changes."""
@@ -117,6 +118,7 @@ class Changes:
         self.receipts |= other.receipts
         self.receipted |= other.receipted
         self.fed |= other.fed
+        self.anew |= other.anew
 
 
 @dataclass(frozen=True, slots=True)

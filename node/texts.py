@@ -188,6 +188,11 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "error.refused": ("现在不能这样办", "this cannot be done now"),
         "error.not_found": ("没有找到", "not found"),
         "error.transition": ("当前状态或持有单位不允许", "state or holder does not allow this"),
+        "error.clone": (
+            "疑有两台机器共用本单位身份：收件、补材料、备注照常，其他环节暂停，请管理员选定留用哪台",
+            "two machines seem to share this node's identity: taking in goes on, other steps wait until one is chosen",
+        ),
+        "error.retired": ("本机已停用，不再录入；已有数据可查阅", "this machine is retired: nothing is entered, all can be read"),
         "error.conflict": ("刚有人改动过，请重看后再办", "somebody wrote to it meanwhile; look again"),
         "error.link": ("网络不通，稍后自动重试", "the network does not answer; it is tried again"),
         "error.overloaded": ("上级繁忙，稍后自动重试", "the hub is busy; it is tried again"),

@@ -18,7 +18,9 @@
     ├── CommandRefused       the user's wish cannot be done now; nothing was written
     │   ├── NotFound
     │   ├── TransitionRefused
-    │   └── EditConflict
+    │   ├── EditConflict
+    │   ├── CloneSuspected       another machine may be at work under this node's name
+    │   └── MachineRetired       somebody chose that this machine takes no more entries
     ├── LinkError            the network's fault; try again
     ├── StoreError           the disk's or the folder's fault
     │   ├── PortTaken            a port or address of this machine cannot be had now
@@ -208,6 +210,23 @@ class EditConflict(CommandRefused):
     """Somebody else wrote to the case in the meantime."""
 
     code = "conflict"
+
+
+class CloneSuspected(CommandRefused):
+    """Another machine seems to be at work under this node's name; what advances a case waits until somebody chooses."""
+
+    code = "clone"
+    default_hint = (
+        "Taking in, material and notes go on. Look at `tongban clones`; then give `tongban clones keep` on the machine that goes "
+        "on, and `tongban clones retire` on the other."
+    )
+
+
+class MachineRetired(CommandRefused):
+    """Somebody chose that this machine takes no more entries; what it holds can be read."""
+
+    code = "retired"
+    default_hint = "Work on the machine that was kept; `tongban clones keep` lets this one go on after all."
 
 
 class LinkError(TongbanError):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from protocol import codec, keys, limits
+from protocol import codec, keys, limits, trail
 from protocol.errors import DecodeError, LimitExceeded, VersionUnsupported
 from protocol.log import UNREADABLE, Bundle, Bytes16, ChangeSet, Count, Hash32, LogId, Name, Signature64, Signed
 
@@ -30,6 +30,14 @@ Versions = Annotated[tuple[int, ...], Meta(max_length=limits.LISTED_MAX)]
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all messages: a map with text keys."""
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A log's size and root, as held by the speaker."""
+
+    log: LogId
+    size: Count
+    root: Hash32
 
 
 # --- meeting
@@ -58,21 +66,32 @@ class Greeting(Message, frozen=True):
 
 
 class Login(Message, frozen=True):
-    """The child's signature over the hub's challenge and the certificate that the child saw."""
+    """The child's signature over the hub's challenge and the certificate that the child saw.
+
+    last: the mark of the machine's last session here (`protocol.trail`). own: the head of its own log. choice: what
+    somebody chose there about a suspected clone, `keep` or `retire`.
+    """
 
     node: Name
     challenge: Hash32
     certificate: Hash32
     signature: Signature64
     program: Name = ""
+    last: Annotated[bytes, Meta(max_length=trail.MARK_BYTES)] = b""
+    own: Head | None = None
+    choice: Name = ""
 
 
 class Session(Message, frozen=True):
-    """A session: its token, how long it lasts if unused, and the hub's clock (ms since the epoch)."""
+    """A session: its token, how long it lasts if unused, and the hub's clock (ms since the epoch).
+
+    suspect: since when, ms, two machines seem to be at work under this node's name; 0 = they do not.
+    """
 
     token: Bytes16
     idle_s: int
     now: Count
+    suspect: Count = 0
 
 
 # --- comparing
@@ -83,14 +102,6 @@ class Hello(Message, frozen=True):
 
     digest: Hash32
     after: LogId | None = None
-
-
-class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A log's size and root, as held by the speaker."""
-
-    log: LogId
-    size: Count
-    root: Hash32
 
 
 class HelloReply(Message, frozen=True):

@@ -121,11 +121,16 @@ class Showing:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What became of a showing. suspect: since when this machine is under suspicion, ms; 0 = it is not."""
+    """What became of a showing.
+
+    suspect: since when this machine is under suspicion, ms; 0 = it is not. alone: it is not known to be one of several, so the
+    node's other sessions are to end: whoever uses one must log in anew, and be told.
+    """
 
     trail: Trail
     outcome: Outcome
     suspect: int
+    alone: bool
 
 
 def visit(trail: Trail, shown: Showing, mark: bytes) -> Visit:
@@ -135,7 +140,8 @@ def visit(trail: Trail, shown: Showing, mark: bytes) -> Visit:
             trail = replace(trail, tip=used)
     outcome = _outcome(trail, shown.last)
     trail = _moved(trail, shown.last, outcome)
-    if outcome is Outcome.CLONE and (not trail.since or trail.chosen):
+    alone = outcome not in {Outcome.FRESH, Outcome.SILENT, Outcome.OUT} and (not trail.since or trail.chosen)
+    if outcome is Outcome.CLONE and alone:
         trail = replace(trail, since=max(shown.at, 1), chosen=False)
     if shown.choice == KEEP and trail.since:
         trail, outcome = _choose(trail, shown.last), Outcome.FRESH
@@ -144,7 +150,7 @@ def visit(trail: Trail, shown: Showing, mark: bytes) -> Visit:
     suspect = 0 if trail.chosen and outcome is not Outcome.OUT else trail.since
     kind = Kind.OUT if outcome is Outcome.OUT else Kind.GOOD
     steps = (*trail.steps, Step(mark, shown.last, kind))
-    return Visit(_met(replace(trail, steps=_bounded(steps)), shown, mark), outcome, suspect)
+    return Visit(_met(replace(trail, steps=_bounded(steps)), shown, mark), outcome, suspect, alone)
 
 
 def encode(trail: Trail) -> bytes:

@@ -460,6 +460,18 @@ class World:
             raise AssertionError("stop it first")
         _copy(place.folder / label, place.file)
 
+    async def clone(self, name: str, twin: str) -> Place:
+        """Begin a second machine with a stopped machine's key and a copy of its disk; both are off."""
+        place = self.places[name]
+        if place.up:
+            raise AssertionError("stop it first: its file is not whole")
+        folder, entropy, _, certificate, clock = self._machine(twin)
+        _copy(place.file, folder / place.file.name)
+        store = self.disk(folder / place.file.name)
+        made = await self._settle(twin, place.parent, store, (folder, entropy, place.key, certificate, clock))
+        await self.stop(twin)
+        return made
+
     # --- founding
 
     def _machine(self, name: str) -> tuple[Path, SeededEntropy, keys.SigningKey, bytes, VirtualClock]:
@@ -567,7 +579,7 @@ class World:
             return True
         own = place.node.ledger.identity.log
         size = await place.node.read(lambda conn: place.node.ledger.own_row(conn).size)
-        for ancestor in place.node.rules.now.ancestors(place.id):
+        for ancestor in place.node.rules.now.ancestors(place.node.id):
             hub = self.places[ancestor]
             if not hub.up or await hub.node.read(lambda conn: _size(conn, own)) != size:
                 return True
@@ -575,7 +587,7 @@ class World:
             return False
         parent = self.places[place.parent]
         cursors = await place.uplink.cursors()
-        return await parent.hub.has_news_for(place.id, cursors)
+        return await parent.hub.has_news_for(place.node.id, cursors)
 
 
 def _size(conn: Connection, log: Any) -> int:

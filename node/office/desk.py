@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from node import clones
 from node.ledger import Changes, Draft, Placed
 from node.node import Node
 from node.safety import Safety, acked
@@ -75,7 +76,12 @@ class Desk:
         )
 
     def write(self, *drafts: Draft) -> list[Placed]:
-        """Append entries to the own log."""
+        """Append entries to the own log.
+
+        Raises:
+            CloneSuspected, MachineRetired: another machine is, or may be, at work under this node's name.
+        """
+        clones.check(self.conn, [draft.type for draft in drafts])
         return self.node.ledger.append(self.conn, drafts, self.changes)
 
     def place(self, placed: Placed) -> Answer:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from node import clones
 from node import logs as lines
 from node.node import PROGRAM, Node
 from node.ports import Transport
@@ -152,8 +153,12 @@ class Line:
         keys.verify(record.key, greeting.signature, keys.SignedKind.GREET, identity.network, text)
         proof = messages.login_text(identity.node, greeting.challenge, certificate)
         signature = identity.key.sign(keys.SignedKind.HELLO, identity.network, proof)
-        login = messages.Login(identity.node, greeting.challenge, certificate, signature, PROGRAM)
+        me = await self.node.read(lambda conn: clones.introduce(self.node.ledger, conn, greeting.node))
+        login = messages.Login(
+            identity.node, greeting.challenge, certificate, signature, PROGRAM, me.last, me.own, me.choice
+        )
         session, _ = await self._call(address, "login", login, messages.Session)
+        await self.node.write(lambda conn, _: clones.note_session(conn, greeting.node, session.token, session.suspect))
         lines.event("uplink.met", parent=greeting.node)
         return Session(address, session.token, greeting.node)
 

@@ -18,7 +18,7 @@ from node.uplink.comparing import Comparing
 from node.uplink.pulling import Pulling
 from node.uplink.pushing import Pushing
 from protocol import messages
-from protocol.errors import LinkError, Overloaded, TongbanError
+from protocol.errors import LinkError, Overloaded, SessionEnded, TongbanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,12 @@ class Uplink:
         self.pulling = Pulling(self.line)
         self._dirty = asyncio.Event()
         self._dirty.set()
+        self._anew = False  # the session is to be begun anew: the parent has to be told something
         node.listeners.append(self._changed)
 
     def _changed(self, changes: Changes) -> None:
-        if changes.logs:
+        self._anew |= changes.anew
+        if changes.logs or changes.anew:
             self._dirty.set()
 
     def close(self) -> None:
@@ -91,7 +93,10 @@ class Uplink:
 
     async def _push_loop(self) -> None:
         while True:
-            await self._dirty.wait()
+            if not self._anew:
+                await self._dirty.wait()
+            if self._anew:
+                raise SessionEnded("what somebody chose here is told to the parent")
             await self.push_all()
 
     async def _news_loop(self) -> None:
@@ -123,6 +128,7 @@ class Uplink:
     def drop(self, exc: TongbanError) -> None:
         """Give the session up after a failure: the next one compares afresh."""
         lines.failure("uplink.failed", exc)
+        self._anew = False
         self.line.drop()
         self.comparing.done = False
         self.pushing.aside.clear()

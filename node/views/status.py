@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from node import clones
 from node.node import PROGRAM, Node
 from node.safety import Acked, Receipted, acked
 from node.store import logs
 from node.store.database import Connection
 from node.views.common import Shown, time_text
+from protocol import trail
 
 LAST_CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal; written by the uplink
 
@@ -36,6 +38,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "safety": above.of(row.size - 1).value,
         "pending": pending(node, conn),
         "last_contact": _last_contact(conn),
+        "clones": clones.state(conn).since > 0,
         "children": [_child(node, conn, child.node) for child in node.rules.now.children(node.id)],
     }
 
@@ -81,7 +84,7 @@ def _last_contact(conn: Connection) -> str | None:
 def _child(node: Node, conn: Connection, child: str) -> Shown:
     """Return what the store knows of a child: the size held of its log, and when it last called."""
     held = [row for row in logs.load_logs(conn) if row.log.node == child and not row.branch]
-    at = conn.execute("SELECT at FROM contacts WHERE node = ?", (child,)).fetchone()
+    at = conn.execute("SELECT at, trail FROM contacts WHERE node = ?", (child,)).fetchone()
     record = node.rules.record(child)
     return {
         "node": child,
@@ -90,4 +93,5 @@ def _child(node: Node, conn: Connection, child: str) -> Shown:
         "lag_entries": sum(max(row.committed - row.size, 0) for row in held),  # as its last signed head says
         "lag_s": max(0, node.clock.wall_ms() - at[0]) // 1000 if at else None,
         "last_contact": time_text(at[0]) if at else None,
+        "clones": at is not None and trail.decode(at[1]).since > 0,  # two machines seem to be at work under its name
     }

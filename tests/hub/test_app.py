@@ -177,7 +177,10 @@ async def test_a_second_history_is_kept_as_evidence_and_as_a_branch(child: Calle
     await child.push()
     before = await dump(hub, "logs", "entries", "checkpoints", "cases", "evidence", "paths", "receipts", "feed", "feed_runs", "names_data")
     await copy.push()
+    await copy.refused("hello", messages.Hello(bytes(32)), "session")  # it is to compare anew; this one does not
+    await copy.login()
     await copy.push()  # again: nothing new
+    await copy.login()
     assert await count(hub, "evidence") == 1
     branches = await hub.read(lambda conn: conn.execute("SELECT id, size, start FROM logs WHERE branch <> x''").fetchall())
     assert len(branches) == 1

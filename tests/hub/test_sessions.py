@@ -12,7 +12,7 @@ from hub import sessions
 from node.ledger import Changes, Draft
 from node.registrar import take_in
 from node.store.database import Connection
-from protocol import keys, messages
+from protocol import keys, messages, trail
 from protocol.errors import Overloaded, SessionEnded
 from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock
 from tests.node.building import EAST, START_MS, WEST, enrol
@@ -153,3 +153,69 @@ async def test_a_reply_of_the_chain_comes_when_asked_for(child: Caller) -> None:
     greeting = await child.ask("greet", child.greet(chain=True), messages.Greeting)
     assert len(greeting.chain) == 1
     assert msgspec.structs.replace(greeting, chain=()) == greeting or greeting.chain
+
+
+# --- the trail of a node's sessions
+
+
+async def logged_in(child: Caller, last: bytes, choice: str = "") -> tuple[bytes, int]:
+    """Log in showing a mark; returns the token and since when the child is told to be under suspicion."""
+    asked = child.login_to(await greeted(child), last=last, choice=choice)
+    session = await child.ask("login", asked, messages.Session)
+    return session.token, session.suspect
+
+
+async def used(child: Caller, token: bytes) -> int:
+    """Use a session; returns the answer's status."""
+    return (await child.send("hello", messages.Hello(bytes(32)), token)).status
+
+
+async def test_an_older_mark_ends_the_nodes_other_sessions(child: Caller) -> None:
+    """A backup that was put back is alone; if another machine had the newer session it must log in, and gives itself away."""
+    first, _ = await logged_in(child, trail.mark_of(child.token or b""))
+    second, _ = await logged_in(child, trail.mark_of(first))
+    assert await used(child, second) == 200
+    again, suspect = await logged_in(child, trail.mark_of(first))
+    assert suspect == 0
+    assert await used(child, second) == 401
+    assert await used(child, again) == 200
+    returned, suspect = await logged_in(child, trail.mark_of(second))
+    assert (suspect, await used(child, again)) == (0, 401)
+    _, suspect = await logged_in(child, trail.mark_of(again))
+    assert suspect > 0
+    assert await used(child, returned) == 401
+    _, suspect = await logged_in(child, trail.mark_of(returned))
+    assert suspect > 0
+
+
+async def test_two_answers_to_one_mark_are_not_both_used(child: Caller) -> None:
+    """Two machines that log in from the same place before either speaks: the second must log in again."""
+    mark = trail.mark_of(child.token or b"")
+    one, _ = await logged_in(child, mark)
+    other, _ = await logged_in(child, mark)
+    assert await used(child, one) == 200
+    assert await used(child, other) == 401
+
+
+async def test_a_known_clone_and_its_original_keep_their_sessions(child: Caller) -> None:
+    """Once both are told they work side by side, fenced: neither throws the other out."""
+    tokens = [child.token or b""] * 2
+    suspect = 0
+    for _ in range(3):
+        for machine in (0, 1):
+            tokens[machine], suspect = await logged_in(child, trail.mark_of(tokens[machine]))
+            await used(child, tokens[machine])
+    assert suspect
+    for machine in (0, 1):
+        tokens[machine], _ = await logged_in(child, trail.mark_of(tokens[machine]))
+    assert [await used(child, token) for token in tokens] == [200, 200]
+
+
+async def test_what_a_child_showed_outlives_the_hub(child: Caller, tmp_path: Path) -> None:
+    """The trail is on disk before the session is answered: a hub that starts again finds the clone all the same."""
+    tokens = [child.token or b""] * 2
+    for _ in range(3):
+        for machine in (0, 1):
+            child.hub.sessions = sessions.Sessions(child.hub.node)
+            tokens[machine], suspect = await logged_in(child, trail.mark_of(tokens[machine]))
+    assert suspect

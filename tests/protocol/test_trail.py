@@ -31,8 +31,8 @@ class Hub:
         visit = trail.visit(self.trail, shown, mark)
         self.trail = trail.decode(trail.encode(visit.trail))
         self.outcomes.append(visit.outcome)
-        if visit.outcome not in {Outcome.FRESH, Outcome.SILENT}:
-            self.used.clear()  # as a hub does: it ends the node's other sessions
+        if visit.alone:
+            self.used.clear()  # as a hub does
         if answered:
             machine.last = mark
             self.used += [mark] if used else []

@@ -150,10 +150,11 @@ CREATE TABLE cursors (
     position    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- At a hub: when each child was last heard.
+-- At a hub: when each child was last heard, and the trail of its sessions (`protocol.trail`).
 CREATE TABLE contacts (
-    node TEXT PRIMARY KEY,
-    at   INTEGER NOT NULL
+    node  TEXT PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    trail BLOB                              -- NULL before its first session
 ) STRICT, WITHOUT ROWID;
 
 PRAGMA user_version = 1;
