@@ -101,6 +101,17 @@ class _Caller(asyncio.Protocol):
             self._http.connection_lost(exc)
 
 
+class _Lines:
+    """What aiohttp says of requests that it cannot read: one line each, and nothing of what was sent."""
+
+    def debug(self, *_: object, **__: object) -> None:
+        """Be silent."""
+
+    def exception(self, _: str, *__: object, exc_info: BaseException | None = None) -> None:
+        """Name the kind of fault."""
+        lines.event("http.refused", error=type(exc_info).__name__)
+
+
 class _Door:
     """Turns connections into HTTP requests, and those into `Hub.handle`. Owner: the event loop."""
 
@@ -173,6 +184,8 @@ class _Door:
     ) -> web.Response:
         if request.headers.get("Content-Encoding"):
             return _refused(415)
+        if "Transfer-Encoding" in request.headers:  # a node states its length: no chunks, no doubt where a body ends
+            return _refused(411)
         if (request.content_length or 0) > BODY_BYTES_MAX:
             return _refused(413)
         wait_s = self.guard.pay(line, node, self.now_s())
@@ -282,6 +295,7 @@ def _runner(door: _Door) -> web.AppRunner:
     return web.AppRunner(
         app,
         access_log=None,
+        logger=_Lines(),
         keepalive_timeout=3_600.0,  # for the guard to decide
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
