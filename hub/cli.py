@@ -21,6 +21,7 @@ import click
 
 from node import config, console, logs
 from node.cli import administration, case, output
+from node.cli import service as services
 from node.cli.execute import patiently, timed
 from node.cli.options import ADDRESS, LISTEN, NODE, Settings, with_settings
 from node.cli.process import run_until_stopped
@@ -53,7 +54,7 @@ main = Program(
     help="通办 · Take cases in at any counter, decide them where they belong, lose nothing on the way.",
     epilog=EPILOG,
     hide_globals=False,
-    commands=[case.case, *administration.ALL],
+    commands=[case.case, *administration.ALL, services.service],
 )
 for _name in ("list", "show"):  # what is asked most, also without `case` before it
     main.add_command(case.case.commands[_name])

@@ -111,6 +111,15 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
         "rebuild.same": ("重建 {count} 件，与原有一致", "{count} cases rebuilt, the same as before"),
         "rebuild.different": ("重建后有 {count} 件与原有不同", "{count} cases differ after the rebuild"),
+        # --- the service of the system
+        "service.installed.yes": ("已安装", "installed"),
+        "service.installed.no": ("未安装", "not installed"),
+        "service.enabled.yes": ("开机自启", "starts at boot"),
+        "service.enabled.no": ("开机不启动", "does not start at boot"),
+        "service.active.yes": ("服务在运行", "the service is active"),
+        "service.active.no": ("服务未运行", "the service is not active"),
+        "service.answers.yes": ("本机节点有应答", "the node answers"),
+        "service.answers.no": ("本机节点无应答", "the node does not answer"),
         # --- the demo
         "demo.begin": ("演示：在本机启动 {count} 个单位，种子 {seed}，数据目录 {root}", "Demo: {count} nodes on this machine, seed {seed}, in {root}"),
         "demo.ready": ("{count} 个单位已用一次性加入码入网，目录、日历和经办人已就位", "{count} nodes have joined with one-time codes; catalogue, calendars and officers are there"),

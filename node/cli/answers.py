@@ -177,6 +177,13 @@ def _status(value: Value, lang: str) -> str:
     return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
 
 
+def _service_status(value: Value, lang: str) -> str:
+    """Each thing that can be true of a service, yes or no; what the system does not say is left out."""
+    states = [(key, value.get(key)) for key in ("installed", "enabled", "active", "answers")]
+    said = [t(f"service.{key}.{'yes' if state else 'no'}", lang) for key, state in states if state is not None]
+    return " · ".join([str(value.get("service")), *said])
+
+
 def _pairs(value: Value) -> str:
     return "\n".join(f"{key}: {_plain(inner)}" for key, inner in value.items() if _is_shown(inner))
 
@@ -223,4 +230,6 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "show": _show,
     "case.show": _show,
     "status": _status,
+    "service.show": lambda value, _lang: str(value["definition"]).rstrip(),
+    "service.status": _service_status,
 }
