@@ -19,7 +19,7 @@ from typing import Final, Protocol, TypeVar
 import aiosqlite
 
 from node import faults
-from node.store import checking
+from node.store import checking, upgrading
 from protocol.errors import DiskFailed, StoreDamaged, StoreError, StoreFull, TongbanError
 
 T = TypeVar("T")
@@ -97,6 +97,8 @@ def migrate(conn: Connection) -> None:
             hint="Start the newer program again; this one changes nothing.",
         )
     checking.check_schema(conn, tuple(steps[:version]))
+    if 0 < version < len(steps):
+        upgrading.keep_copy(conn, version)
     for step in steps[version:]:
         faults.point("store.migrate")
         try:
