@@ -23,7 +23,7 @@ from node import config, console, logs
 from node.cli import administration, case, output
 from node.cli import service as services
 from node.cli.execute import patiently, timed
-from node.cli.options import ADDRESS, LISTEN, NODE, Settings, with_settings
+from node.cli.options import ADDRESS, LISTEN, NODE, Commands, Settings, with_settings
 from node.cli.process import run_until_stopped
 from node.cli.program import NAME, Program, give
 from node.folder import Folder
@@ -140,6 +140,29 @@ def sync(settings: Settings) -> int:
     return give(patient, "sync", _sync_settings, timeout_s=timeout_s)
 
 
+@main.group("carry", cls=Commands)
+def carried() -> None:
+    """携带 · Sync by a file on a stick, where there is no line."""
+
+
+@carried.command("out")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", type=NODE, metavar="NODE", help="交给谁 · the parent (default), another node above, or a child")
+@click.option("--all", "whole", is_flag=True, help="从头全部 · everything, for a node that was put back from an old copy")
+@with_settings
+def carry_out(settings: Settings, file: Path, to: str | None, whole: bool) -> int:
+    """写出 · Write what another node lacks into FILE (or a folder), sealed so that only that node can open it."""
+    return int(_carry().carry_out(settings, file, {"to": to, "all": whole or None}, _registered))
+
+
+@carried.command("in")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_settings
+def carry_in(settings: Settings, file: Path) -> int:
+    """收入 · Take in a file that another node wrote for this one; the same file again changes nothing."""
+    return int(_carry().carry_in(settings, file, _registered))
+
+
 @main.command()
 @click.option("--keep", is_flag=True, help="保留运行 · leave the network running, in --data DIR or ./.demo")
 @click.option(
@@ -206,6 +229,18 @@ def _sync_settings(found: config.Config) -> dict[str, object]:
     """Return what `sync` needs where no node runs; a running one has its uplink."""
     _commands()  # registers the operation
     return {"settings": found}
+
+
+def _registered(_: config.Config) -> dict[str, object]:
+    """Register the operations of a hub, where no node runs; they need nothing of its settings."""
+    _commands()
+    return {}
+
+
+def _carry() -> ModuleType:
+    from node.cli import carry  # noqa: PLC0415 - see the top of this file
+
+    return carry
 
 
 def _commands() -> ModuleType:

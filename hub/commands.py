@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from hub import carrying as _carrying  # noqa: F401 - registers the operations `carry.out` and `carry.in`
 from hub import enrolment
 from node import config as configuration
 from node import operations, setup

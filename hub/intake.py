@@ -37,10 +37,11 @@ ALONE_S: Final = 2.0  # so long nobody else has written
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A push and who sent it (the session's node)."""
+    """A push and who sent it (the session's node). heard_at: when its sender spoke, ms, if not now: it came in a file."""
 
     child: str
     push: messages.Push
+    heard_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ def take_pushes(
 
 def _accept(ledger: Ledger, conn: Connection, batch: Batch, one: Pushed, received_at: int) -> list[Accepted]:
     for signed in _heads_of(one.push, one.child):
-        note_head(ledger, conn, signed, received_at)
+        note_head(ledger, conn, signed, received_at if one.heard_at is None else one.heard_at)
     accepted = [accept_set(ledger, conn, batch, change) for change in one.push.sets]
     if len({each.checkpoint.log for each in accepted}) > limits.PUSH_LOGS_MAX:
         raise LimitExceeded(f"a push brings more than {limits.PUSH_LOGS_MAX} logs", hint="Send fewer logs at once.")

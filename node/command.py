@@ -25,7 +25,7 @@ from protocol.errors import InputError, LimitExceeded, TongbanError
 if TYPE_CHECKING:
     from node.node import Node  # brings the store along, which a command that asks a running node does without
 
-COMMAND_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX
+COMMAND_BYTES_MAX: Final = 2 * limits.MESSAGE_BYTES_MAX  # a piece of a carried file, in base64, must fit
 NAME_SHAPE: Final = re.compile(r"[a-z]{1,20}(\.[a-z]{1,20})?")
 
 # --- the local API

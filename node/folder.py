@@ -17,10 +17,11 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import filelock
 
@@ -247,6 +248,75 @@ def write_private(path: Path, data: bytes) -> None:
         raise StoreError(
             f"{path}: cannot be written: {exc.strerror}", hint="Check the disk and its free space."
         ) from exc
+
+
+class Draft:
+    """A file, perhaps on a stick, that gets its name only when it is whole: written piece by piece beside it, then renamed.
+
+        with Draft(path) as draft:
+            draft.write(b"...")     # at the end of the block the file stands; when the block fails, nothing is left
+
+    Raises:
+        StoreError: the disk or the stick is full, gone, or refuses; what had the name before stands.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(path.name + ".part")
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        """Begin; what an earlier try left is overwritten."""
+        self._try(self._begin)
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        self._try(lambda: self._open.write(data))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the file its name, or take it away again."""
+        if kind is not None:
+            self._drop()
+            return
+        self._try(self._keep)
+
+    @property
+    def _open(self) -> BinaryIO:
+        if self._stream is None:
+            raise ValueError("a draft is written inside its block")
+        return self._stream
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as exc:
+            self._drop()
+            raise StoreError(
+                f"{self.path}: cannot be written: {exc.strerror or exc}",
+                hint="Look at the free space there, and whether the stick is still in; nothing was left under that name.",
+            ) from exc
+
+    def _begin(self) -> None:
+        self._stream = self._part.open("wb")
+
+    def _keep(self) -> None:
+        # A crash before the replacement leaves a part under another name, which the next try overwrites.
+        self._open.flush()
+        os.fsync(self._open.fileno())
+        faults.point("folder.part_written")
+        self._open.close()
+        self._part.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def _drop(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._stream is not None:
+                self._stream.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink()
 
 
 def _write_through(path: Path, data: bytes) -> None:

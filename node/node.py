@@ -27,7 +27,13 @@ Listener = Callable[[Changes], None]
 
 @dataclass(slots=True)
 class Node:
-    """One node. `listeners` are called on the event loop after each commit. `listen`: where it answers others, while it runs."""
+    """One node.
+
+    Attributes:
+        listeners: called on the event loop after each commit.
+        listen: where it answers others, while it runs.
+        sealing: loads the key that opens what was sealed for this node; None where it has no folder of keys.
+    """
 
     store: Store
     ledger: Ledger
@@ -35,6 +41,7 @@ class Node:
     entropy: Entropy
     listeners: list[Listener] = field(default_factory=list)
     listen: str | None = None
+    sealing: Callable[[], keys.SealingKey] | None = None
 
     @property
     def id(self) -> str:

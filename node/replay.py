@@ -30,7 +30,7 @@ from protocol.errors import InputError
 from protocol.problems import Problems
 
 CASES_PART: Final = 40  # of one command: about 200 steps, one commit
-PART_BYTES_MAX: Final = COMMAND_BYTES_MAX // 2  # the rest is room for the map
+PART_BYTES_MAX: Final = COMMAND_BYTES_MAX // 4  # one unit of work at the node; the rest is room for the map
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,10 +155,12 @@ async def open_node(folder: Folder, clock: Clock, entropy: Entropy) -> Node:
     check_file(folder.store)
     store = await Database.open(folder.store)
     try:
-        return await node_of(store, keys.SigningKey(folder.load_seed("signing")), clock, entropy)
+        node = await node_of(store, keys.SigningKey(folder.load_seed("signing")), clock, entropy)
     except BaseException:
         await store.close()
         raise
+    node.sealing = lambda: keys.SealingKey(folder.load_seed("sealing"))
+    return node
 
 
 async def node_of(store: Store, key: keys.SigningKey, clock: Clock, entropy: Entropy) -> Node:

@@ -93,6 +93,24 @@ def _sync(value: Value, lang: str) -> str:
     return t("sync.done", lang, acked=value.get("acked", 0), pulled=value.get("pulled", 0))
 
 
+def _carry_out(value: Value, lang: str) -> str:
+    return t("carry.out", lang, file=value.get("file"), entries=value.get("entries", 0), to=value.get("to"))
+
+
+def _carry_in(value: Value, lang: str) -> str:
+    sender, made_at = value.get("from"), str(value.get("made_at", ""))[_SHORT_TIME]
+    if not value.get("changed"):
+        return t("carry.same", lang, sender=sender, made_at=made_at)
+    entries, known = value.get("entries", 0), value.get("known", 0)
+    lines = [t("carry.in", lang, sender=sender, made_at=made_at, entries=entries, known=known)]
+    told = {"carry.rules": "registers", "carry.stated": "stated", "carry.acked": "acked", "carry.forks": "forks"}
+    lines += [
+        t("carry.receipt", lang, node=one["node"], at=str(one["at"])[_SHORT_TIME]) for one in value.get("receipts") or []
+    ]
+    lines += [t(text, lang, count=value[key], sender=sender) for text, key in told.items() if value.get(key)]
+    return "\n".join(lines)
+
+
 def _verify(value: Value, lang: str) -> str:
     problems = value.get("problems") or []
     if not problems:
@@ -225,6 +243,8 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "invite": _invite,
     "join": _join,
     "sync": _sync,
+    "carry.out": _carry_out,
+    "carry.in": _carry_in,
     "verify": _verify,
     "rebuild": _rebuild,
     "show": _show,

@@ -19,7 +19,7 @@ from protocol.errors import InputError
 
 MATERIAL_BYTES_MAX: Final = limits.INPUT_FILE_BYTES_MAX
 READ_BYTES: Final = 1 << 20
-PART_BYTES_MAX: Final = COMMAND_BYTES_MAX // 2  # of the items in one command: the rest is room for names
+PART_BYTES_MAX: Final = COMMAND_BYTES_MAX // 4  # of the items in one command: one unit of work at the node
 # By ending, not by the machine's own table: two counters must name the same paper the same way.
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".pdf": "application/pdf",
