@@ -25,11 +25,12 @@ from node.ledger import Changes
 from node.node import Node
 from node.store.database import Connection, ours
 from protocol import messages
-from protocol.errors import DecodeError, GapFound, NotPermitted, Overloaded, SessionEnded, TongbanError
+from protocol.errors import DecodeError, GapFound, NotPermitted, Overloaded, SessionEnded, StoreFull, TongbanError
 from protocol.log import Bundle, LogId
 
 WAIT_MAX_S: Final = 120
 RUN_BYTES: Final = 16
+FULL_S: Final = 60.0  # a hub without room on its disk is asked again after this, or twice this
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Hub:
 
     def _changed(self, changes: Changes) -> None:
         fed = set(self._news) if changes.rules else changes.fed & self._news.keys()
-        self._wake(list(fed | self._owe(changes.receipted)))
+        self._wake(sorted(fed | self._owe(changes.receipted)))  # in one order: a run of virtual machines repeats
 
     def _owe(self, receipted: Mapping[int, str]) -> set[str]:
         """Note which children have to hear of receipts from further up, (log id → author); returns them."""
@@ -124,7 +125,7 @@ class Hub:
         if isinstance(exc, GapFound) and isinstance(exc.log, LogId):
             held = (messages.Held(exc.log, exc.size_held),)
         refusal = messages.Refusal(exc.code, exc.message, exc.hint, exc.retryable, held)
-        slot = exc.retry_after_s if isinstance(exc, Overloaded) else None
+        slot = exc.retry_after_s if isinstance(exc, Overloaded) else FULL_S if isinstance(exc, StoreFull) else None
         return Answer(exc.http_status, messages.encode(refusal), slot)
 
     async def _greet(self, body: bytes) -> messages.Message:

@@ -90,6 +90,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """The disk under the store."""
+
+    ballast_mb: int = _setting(64, "held free by a file without content, for a disk that fills up; 0 for none", low=0, high=65_536)
+    reserve_mb: int = _setting(32, "free space below which no new work is begun", low=0, high=65_536)
+    wal_alarm_mb: int = _setting(256, "size of the write-ahead log that is worth a warning", low=16, high=65_536)
+    scrub_every_h: float = _setting(
+        24.0, "so often all entries are read and hashed again, in small slices; 0 for never", low=0, high=8_760
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is written down about the running of the program; never personal data."""
 
@@ -121,6 +133,7 @@ class Config:
     uplink: Uplink = field(default_factory=Uplink)
     local: Local = field(default_factory=Local)
     limits: Limits = field(default_factory=Limits)
+    store: StoreSettings = field(default_factory=StoreSettings)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -131,6 +144,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "uplink": Uplink,
     "local": Local,
     "limits": Limits,
+    "store": StoreSettings,
     "log": Log,
     "metrics": Metrics,
 }

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from node.ballast import Room
 from node.ledger import Changes, Identity, Ledger
 from node.ports import Clock, Entropy
 from node.rulebook import load_rules
 from node.store import logs
 from node.store.database import Connection, Store
 from protocol import keys
-from protocol.errors import StoreError
+from protocol.errors import StoreDamaged, StoreError, StoreFull
 from protocol.register import Rules
 
 PROGRAM: Final = "tongban/0.1"
@@ -33,6 +34,7 @@ class Node:
         listeners: called on the event loop after each commit.
         listen: where it answers others, while it runs.
         sealing: loads the key that opens what was sealed for this node; None where it has no folder of keys.
+        room: on the disk, while the node runs.
     """
 
     store: Store
@@ -42,6 +44,7 @@ class Node:
     listeners: list[Listener] = field(default_factory=list)
     listen: str | None = None
     sealing: Callable[[], keys.SealingKey] | None = None
+    room: Room | None = None
 
     @property
     def id(self) -> str:
@@ -80,7 +83,9 @@ class Node:
 
         try:
             result = await self.store.write(whole)
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, StoreFull) and self.room is not None:
+                self.room.filled()
             if finished:  # the commit failed, or only its answer: the store knows
                 await self.store.own(self.ledger.recover)
             elif stale:
@@ -89,6 +94,11 @@ class Node:
         for listener in list(self.listeners):
             listener(changes)
         return result
+
+    def admit(self) -> None:
+        """Let new work begin, from people or other nodes; raises StoreFull while the disk has no room for it."""
+        if self.room is not None:
+            self.room.admit()
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run a reading unit on a snapshot."""
@@ -103,10 +113,17 @@ def open_ledger(conn: Connection, key: keys.SigningKey) -> Ledger:
     """Load a node's identity and rules from its store.
 
     Raises:
-        StoreError: no node lives in this store.
+        StoreError: no node lives in this store. StoreDamaged: its log is not this key's.
     """
     node, incarnation = logs.get_meta(conn, "node"), logs.get_meta(conn, "incarnation")
     network = logs.get_meta(conn, "network")
     if node is None or incarnation is None or network is None:
         raise StoreError("no node lives in this folder", hint="Begin with `tongban init` or `tongban join`.")
-    return Ledger(Identity(node.decode(), incarnation, key, network), load_rules(conn))
+    ledger = Ledger(Identity(node.decode(), incarnation, key, network), load_rules(conn))
+    record = ledger.rules.record(ledger.identity.node)
+    if key.public not in {ledger.own_row(conn).key, record.key if record is not None else b""}:
+        raise StoreDamaged(
+            "the store and the key of this folder are not of one machine",
+            hint="Put back the folder as it was, or `tongban restore FILE`; a foreign -wal file beside the store does this, too.",
+        )
+    return ledger

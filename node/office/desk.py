@@ -100,8 +100,9 @@ async def at_desk(node: Node, act: Act, work: Callable[[Desk], Answer]) -> Answe
 
     Raises:
         CommandRefused: it cannot be done now; nothing was written.
-        InputError: a value is wrong; nothing was written.
+        InputError: a value is wrong; nothing was written. StoreFull: the disk has no room.
     """
+    node.admit()
     return await node.write(lambda conn, changes: perform(node, conn, changes, act, work))
 
 

@@ -176,16 +176,24 @@ class Line:
         self._path = str(path)
         self._connector = connector
         self._broken = False
+        self._opened: Connection | None = None
 
     def open(self) -> Connection:
         """Open the file, check it, and bring it to the newest schema."""
         checking.check_library()
         try:
-            self.conn = self._connector(self._path, False)
-            migrate(self.conn)
+            self._opened = self._connector(self._path, False)
+            migrate(self._opened)
         except sqlite3.Error as exc:
             raise translate(exc) from exc
-        return self.conn
+        return self._opened
+
+    @property
+    def conn(self) -> Connection:
+        """The connection, once open."""
+        if self._opened is None:
+            raise StoreError("the store is not open")
+        return self._opened
 
     def write(self, unit: Unit[T]) -> T:
         """See `Store.write`; after a failure of the disk nothing is acknowledged before `_mend` has succeeded."""
@@ -203,8 +211,9 @@ class Line:
 
     def close(self) -> None:
         """Close the file; may be called twice."""
-        with suppress(sqlite3.Error):
-            self.conn.close()
+        if self._opened is not None:
+            with suppress(sqlite3.Error):
+                self._opened.close()
 
     def _mend(self) -> None:
         """Go on with a new connection, after everything acknowledged was written to the main file once more and synced.
@@ -221,24 +230,38 @@ class Line:
             fresh.close()
             raise DiskFailed("the store is not whole again yet after a failure of the disk")
         self.close()
-        self.conn, self._broken = fresh, False
+        self._opened, self._broken = fresh, False
+
+
+async def _thread() -> aiosqlite.Connection:
+    """Return a thread of aiosqlite's that has opened nothing of ours: one whose opening fails ends after its event loop."""
+    return await aiosqlite.Connection(lambda: sqlite3.connect(":memory:", check_same_thread=False), 64)
 
 
 class Database:
     """A store on aiosqlite's threads: one for the writer, one for readers."""
 
-    def __init__(self, line: Line, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(self, line: Line, writer: aiosqlite.Connection, reading: Connection, reader: aiosqlite.Connection) -> None:
         self._line = line  # owner: the writer's thread
         self._writer = writer
+        self._reading = reading  # owner: the reader's thread
         self._reader = reader
 
     @classmethod
     async def open(cls, path: Path, connector: Connector = connect) -> Database:
         """Open or create the file and bring it to the newest schema."""
-        line = Line(path, connector)
-        writer = await aiosqlite.Connection(line.open, 64)
-        reader = await aiosqlite.Connection(lambda: connector(str(path), True), 64)
-        return cls(line, writer, reader)
+        line, writer, reader = Line(path, connector), await _thread(), await _thread()
+        try:
+            await writer._execute(line.open)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            reading = await reader._execute(lambda: connector(str(path), True))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        except BaseException as exc:
+            await reader.close()
+            await writer._execute(line.close)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            await writer.close()
+            if isinstance(exc, sqlite3.Error):
+                raise translate(exc) from exc
+            raise
+        return cls(line, writer, reading, reader)
 
     async def write(self, unit: Unit[T]) -> T:
         """See `Store.write`."""
@@ -248,7 +271,7 @@ class Database:
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Store.read`."""
-        result: T = await self._reader._execute(lambda: run_read(self._reader._conn, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        result: T = await self._reader._execute(lambda: run_read(self._reading, unit))  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def own(self, unit: Unit[T]) -> T:
@@ -258,6 +281,7 @@ class Database:
 
     async def close(self) -> None:
         """See `Store.close`: the writer last, since who closes last checkpoints."""
+        await self._reader._execute(self._reading.close)  # type: ignore[no-untyped-call]  # noqa: SLF001
         await self._reader.close()
         await self._writer._execute(self._line.close)  # type: ignore[no-untyped-call]  # noqa: SLF001
         await self._writer.close()

@@ -60,6 +60,7 @@ class Pulling:
         return await self.node.store.own(load)
 
     async def _pull_page(self) -> bool:
+        self.node.admit()
         ask = messages.Pull(await self.cursors(), PULL_BYTES)
         reply = await self.line.ask("pull", ask, messages.PullReply)
         await self._with_chains(lambda: self.node.write(lambda conn, changes: self._take_page(conn, changes, reply)))

@@ -32,8 +32,8 @@ CRAFTED = [
     "DROP TABLE evidence",
     "DROP INDEX entries_case",
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'CHECK (length(key) = 16)', '') WHERE name = 'cases'",
-    "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_evil', 'meta', 0, "
-    "'CREATE TRIGGER sqlite_evil AFTER INSERT ON meta BEGIN DELETE FROM entries; END')",
+    """PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_evil', 'meta', 0,
+    'CREATE TRIGGER sqlite_evil AFTER INSERT ON meta BEGIN DELETE FROM entries; END')""",
 ]
 
 
