@@ -25,11 +25,13 @@ from node.store import logs
 from node.store.database import Connection, ours
 from protocol import limits, messages
 from protocol.errors import LimitExceeded, Overloaded, TongbanError
-from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint
+from protocol.log import Bundle, Header, Rebuilt, Signed, decode_checkpoint, decode_header
 
 SHARED_BYTES_MAX: Final = 2 << 20  # of pushes that share a commit, unpacked, about
 SHARED_MAX: Final = 128
+LOOKED_BACK: Final = 256  # own entries at a time, for the last receive time
 WAITING_BYTES_MAX: Final = 64 << 20  # packed
+PUSH_S_MAX: Final = 0.02  # what counts of one push for slots: a single one that took long in a storm must not send all away for hours
 ROOM_ALONE_BYTES: Final = 900 << 10  # of entries in one push, while nobody else writes here: a writer is busy with it for some 80 ms
 ROOM_SHARED_BYTES: Final = 256 << 10  # … while others do, who then wait for some 20 ms
 ALONE_S: Final = 2.0  # so long nobody else has written
@@ -186,7 +188,6 @@ class Intake:
         self._bytes = 0  # of the pushes that wait
         self._push_s = 0.005  # what a push takes lately: the slots of those who must come later follow it
         self._worker: asyncio.Task[None] | None = None
-        self._last_at = 0
         self._mine: Changes | None = None  # of the commit under way
         self._last_child = ""
         self._last_s = -ALONE_S  # when it pushed
@@ -224,8 +225,9 @@ class Intake:
             size: bytes of the message, for sharing a commit fairly.
 
         Raises:
-            PeerError: refused whole. Overloaded: too many wait; come back later.
+            PeerError: refused whole. Overloaded: too many wait; come back later. StoreFull: no room on the disk.
         """
+        self._node.admit()
         if len(self._waiting) >= self._waiting_max or self._bytes + size > WAITING_BYTES_MAX:
             raise Overloaded("too many pushes wait", retry_after_s=max(1.0, len(self._waiting) * self._push_s))
         if child in self._children:
@@ -244,8 +246,8 @@ class Intake:
         while self._waiting:
             group, begun_s = self._next(), self._node.clock.monotonic_s()
             await self._commit(group)
-            each_s = (self._node.clock.monotonic_s() - begun_s) / len(group)
-            self._push_s += (each_s - self._push_s) / 8
+            each_s = min((self._node.clock.monotonic_s() - begun_s) / len(group), PUSH_S_MAX)
+            self._push_s += (each_s - self._push_s) * len(group) / (len(group) + SHARED_MAX)
 
     def _next(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
@@ -292,7 +294,7 @@ class Intake:
         part, mark = Changes(), self._node.ledger.mark()
         conn.execute("SAVEPOINT push")
         try:
-            taken = take_pushes(self._node.ledger, conn, part, pushed, self._received_at())
+            taken = take_pushes(self._node.ledger, conn, part, pushed, self._received_at(conn))
         except Exception as exc:  # also a mistake of ours: it must not hurt the others of the group
             if not conn.in_transaction:
                 raise  # the store gave up the whole transaction: the disk is full, say
@@ -305,16 +307,30 @@ class Intake:
         changes.merge(part)
         return taken
 
-    def _received_at(self) -> int:
-        """Return this hub's receive time: it never falls within a run of the program."""
-        self._last_at = max(self._node.clock.wall_ms(), self._last_at)
-        return self._last_at
+    def _received_at(self, conn: Connection) -> int:
+        """Return this hub's receive time: it never falls within an incarnation, whatever the clock does while the program is off."""
+        ledger = self._node.ledger
+        if ledger.received_at is None:
+            ledger.received_at = _last_stamp(ledger, conn)
+        ledger.received_at = max(self._node.clock.wall_ms(), ledger.received_at)
+        return ledger.received_at
 
     def _receipts(self, conn: Connection, outcomes: Sequence[Taken | TongbanError]) -> list[Bundle | None]:
         self._node.ledger.seal(conn)
         return [
             self._node.ledger.bundle_own(conn, one.receipt.index) if isinstance(one, Taken) else None for one in outcomes
         ]
+
+
+def _last_stamp(ledger: Ledger, conn: Connection) -> int:
+    """Return the receive time that this hub stated last, ms; 0 before the first."""
+    row = ledger.own_row(conn)
+    for end in range(row.size, 0, -LOOKED_BACK):
+        for one in reversed(logs.entries_between(conn, row.id, max(0, end - LOOKED_BACK), end)):
+            header = decode_header(one.raw)
+            if header.type == "receipt":
+                return int(header.fields["at"])
+    return 0
 
 
 def _as_ours(exc: Exception) -> TongbanError:

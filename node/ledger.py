@@ -150,9 +150,11 @@ class Ledger:
         self.rules = rules
         self.judge = RulesJudge(rules)
         self.feed: FeedHook | None = None  # a hub sets it: who is to be told
+        self.is_unsure: Callable[[Connection], bool] | None = None  # a hub sets it: whether the root waits with registers
         self._sealed: _Sealed | None = None
         self._count = 0
         self._claimed_high = -1
+        self.received_at: int | None = None  # at a hub: the receive time stated last, ms; None: to be looked up
 
     def become(self, identity: Identity) -> None:
         """Go on as another incarnation; what is remembered of the old log's end is forgotten."""
@@ -162,7 +164,7 @@ class Ledger:
     def forget_end(self) -> None:
         """Forget what is remembered of the own log's end: its tail came back from the parent, or a unit failed."""
         self._sealed = None
-        self._count, self._claimed_high = 0, -1
+        self._count, self._claimed_high, self.received_at = 0, -1, None
 
     # --- own entries
 

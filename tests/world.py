@@ -375,7 +375,7 @@ class World:
         place.up = False
         place.store.dead = True
         place.crashes.append(label)
-        self.loop.call_soon(self._bury, place.store, list(place.tasks))
+        self.loop.call_soon(self._bury, place.store, sorted(place.tasks, key=_begun))
 
     def _bury(self, store: Disk, tasks: list[asyncio.Task[Any]]) -> None:
         for task in tasks:
@@ -602,6 +602,11 @@ def _copy(source: Path, target: Path) -> None:
         new.unlink(missing_ok=True)
         if old.exists():
             shutil.copy(old, new)
+
+
+def _begun(task: asyncio.Task[Any]) -> int:
+    """Return a task's place in the order in which they were made (asyncio numbers their names): a set has none that repeats."""
+    return int(task.get_name().rpartition("-")[2])
 
 
 def _leaves(exc: BaseException) -> str:

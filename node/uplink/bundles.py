@@ -14,7 +14,7 @@ from node.store import logs
 from node.store.database import Connection
 from node.store.logs import LogRow
 from protocol.errors import DecodeError, ProofInvalid, UnknownSigner
-from protocol.log import Bundle, Header, LogId, decode_body, decode_checkpoint, hash_body
+from protocol.log import Bundle, Header, LogId, decode_body, hash_body
 
 
 def take_bundles(ledger: Ledger, conn: Connection, changes: Changes, bundles: Sequence[Bundle]) -> None:
@@ -100,18 +100,11 @@ def keep_receipt(ledger: Ledger, conn: Connection, changes: Changes, bundle: Bun
 def _history(conn: Connection, log: LogId, size: int, root: bytes) -> LogRow | None:
     """Return the log, or the rival branch of it, that has this root at this size; None when it is of no history held here."""
     row = logs.find_log(conn, log)
-    if row is None or (size <= row.size and _root_at(conn, row, size) in {root, None}):
+    if row is None or (size <= row.size and logs.root_at(conn, row, size) == root):
         return row
     for rival in logs.branches(conn, log):
-        if rival.start < size <= rival.size and _root_at(conn, rival, size) == root:
+        if rival.start < size <= rival.size and logs.root_at(conn, rival, size) == root:
             return rival
     if size <= row.size:
         lines.event("receipt.other_history", lines.WARNING, author=log.node, size=size)
     return None
-
-
-def _root_at(conn: Connection, row: LogRow, size: int) -> bytes | None:
-    if size == row.size:
-        return row.root
-    signed = logs.checkpoint_at(conn, row.id, size)
-    return decode_checkpoint(signed.checkpoint).root if signed else None

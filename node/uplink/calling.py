@@ -7,7 +7,7 @@ answers otherwise (a captive portal, another node) is no parent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -230,7 +230,7 @@ def as_ours(exc: Exception) -> TongbanError:
     return PeerError("the parent's answer could not be worked with", hint="Update both programs; look at the log.")
 
 
-async def ended(tasks: set[asyncio.Task[None]]) -> None:
+async def ended(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they have ended; what they raise is no longer of interest."""
     for one in tasks:
         one.cancel()

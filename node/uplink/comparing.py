@@ -6,6 +6,8 @@ restored, or has parted from what it once signed: then a new incarnation is open
 
 from __future__ import annotations
 
+from functools import partial
+
 from node import continuity, faults
 from node import logs as lines
 from node.acceptance import accept_set
@@ -17,6 +19,8 @@ from node.store.database import Connection
 from node.store.logs import LogRow
 from node.uplink.bundles import keep_receipts
 from node.uplink.calling import REFUSALS, Line
+from node.uplink.returning import Cursor, newest_above
+from node.uplink.returning import page as returned
 from protocol import errors, messages
 from protocol.errors import PeerError
 from protocol.log import ChangeSet, LogId, decode_checkpoint
@@ -32,14 +36,29 @@ class Comparing:
 
     async def compare(self) -> None:
         """Say hello: one digest; if it differs, learn what the hub holds and go back to the common point."""
-        mine = await self.node.read(_own_heads)
-        reply = await self.line.ask("hello", messages.Hello(messages.digest(mine.values())), messages.HelloReply)
+        mine, seen = await self.node.read(lambda conn: (_own_heads(conn), newest_above(self.node.ledger, conn)))
+        hello = messages.Hello(messages.digest(mine.values()), seen=seen, registers=self.node.rules.number)
+        reply = await self.line.ask("hello", hello, messages.HelloReply)
         await keep_receipts(self.node, reply.receipts)
+        if reply.lacks or reply.registers >= 0:
+            await self._give_back(reply)
         if reply.same:
             await self._acknowledge_all(mine)
         else:
             await self._align(mine, await self._all_heads(reply, messages.digest(mine.values())))
         self.done = True
+
+    async def _give_back(self, reply: messages.HelloReply) -> None:
+        """Give a restored hub what it lost, page by page; one that will not have it goes on without."""
+        ledger, more = self.node.ledger, True
+        cursor = Cursor(reply.registers if reply.registers >= 0 else self.node.rules.number)
+        try:
+            while more:
+                give, cursor = await self.node.store.own(partial(returned, ledger, lacks=reply.lacks, cursor=cursor))
+                await self.line.ask("give", give, messages.GiveReply)
+                more = give.more
+        except REFUSALS as exc:
+            lines.failure("uplink.give_refused", exc)
 
     async def _their_heads(self) -> dict[LogId, messages.Head]:
         nothing = messages.digest(())
@@ -82,8 +101,8 @@ class Comparing:
         """Return up to which size the parent holds a log as we do; where the histories part, what it has receipted of ours."""
         if theirs is None:
             return 0
-        if theirs.size > head.size:
-            return head.size
+        if theirs.size > head.size:  # whether it is ours at all its copy will tell: until then what was receipted counts
+            return self._receipted(conn, log_id)
         if logs.root_at(conn, logs.load_log(conn, log_id), theirs.size) == theirs.root:
             return theirs.size
         return self._receipted(conn, log_id)

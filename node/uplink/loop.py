@@ -83,11 +83,12 @@ class Uplink:
 
         Not a TaskGroup: a group that failed leaves its task marked as cancelled (Python 3.11), as if somebody ended us.
         """
-        tasks = {asyncio.ensure_future(self._push_loop()), asyncio.ensure_future(self._news_loop())}
+        tasks = (asyncio.ensure_future(self._push_loop()), asyncio.ensure_future(self._news_loop()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
+            for one in tasks:
+                if one in done:
+                    one.result()
         finally:
             await ended(tasks)
 
@@ -126,8 +127,10 @@ class Uplink:
             self._dirty.set()
 
     def drop(self, exc: TongbanError) -> None:
-        """Give the session up after a failure: the next one compares afresh."""
+        """Give the session up after a failure: the next one compares afresh. A hub that has too much to do keeps it."""
         lines.failure("uplink.failed", exc)
+        if isinstance(exc, Overloaded):
+            return
         self._anew = False
         self.line.drop()
         self.comparing.done = False
