@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol import codec, keys, merkle
+from protocol import carry, codec, keys, merkle
 from protocol.authority import RulesJudge
 from protocol.cases import Held, state_code, state_word
-from protocol.errors import DecodeError, JoinRefused, LimitExceeded, ProofInvalid
+from protocol.errors import DecodeError, JoinRefused, LimitExceeded, PeerError, ProofInvalid
 from protocol.fold import fold
 from protocol.joincode import parse_code
 from protocol.log import (
@@ -31,12 +31,13 @@ from protocol.log import (
 )
 from protocol.register import Fact, Rules, read_register
 from tests.sources import ROOT
-from tests.vectors import generate_primitives, generate_protocol
+from tests.vectors import generate_carry, generate_primitives, generate_protocol
 
 FOLDER = ROOT / "tests" / "vectors"
 GENERATORS = {
     **dict.fromkeys(generate_primitives.BUILDERS, generate_primitives),
     **dict.fromkeys(generate_protocol.BUILDERS, generate_protocol),
+    **dict.fromkeys(generate_carry.BUILDERS, generate_carry),
 }
 
 
@@ -198,3 +199,25 @@ def test_bodies_of_the_case_are_bound_by_its_salt() -> None:
         assert hash_body(bytes.fromhex(found["salt"]), 0, body) == header.body[2]
         assert isinstance(codec.decode(body), dict)
         assert "王小明".encode().hex() not in one["header"]
+
+
+def test_carried_files() -> None:
+    """A file opens with its target's key, piece by piece, each at its place; everything else about it is refused."""
+    found = load("carry")
+    opening, target = bytes.fromhex(found["opening"]), keys.SealingKey(bytes.fromhex(found["sealing_seed"]))
+    head = carry.decode_opening(opening)
+    assert [head.network.hex(), head.sender, head.target, head.made_at, head.id.hex()] == [
+        *(found[name] for name in ("network_id", "from", "to", "made_at", "id"))
+    ]
+    public = bytes.fromhex(found["public"])
+    for index, one in enumerate(found["pieces"]):
+        piece = bytes.fromhex(one["piece"])
+        assert carry.piece_bytes(piece[:4]) == len(piece) - 4
+        kind, packed = carry.open_piece(opening, index, piece[4:], target, public)
+        assert (int(kind), codec.decompress(packed, bytes_max=1 << 20).hex()) == (one["kind"], one["message"])
+    for raw in found["refused_openings"].values():
+        with pytest.raises(PeerError):
+            carry.decode_opening(bytes.fromhex(raw))
+    for raw in found["refused_first_pieces"].values():
+        with pytest.raises(PeerError):
+            carry.open_piece(opening, 0, bytes.fromhex(raw), target, public)

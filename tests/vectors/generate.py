@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.vectors import generate_primitives, generate_protocol
+from tests.vectors import generate_carry, generate_primitives, generate_protocol
 
 
 def main() -> None:
     """Run every generator."""
     generate_primitives.main()
     generate_protocol.main()
+    generate_carry.main()
 
 
 if __name__ == "__main__":
