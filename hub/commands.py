@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hub import carrying as _carrying  # noqa: F401 - registers the operations `carry.out` and `carry.in`
 from hub import enrolment
+from hub import evidence as _evidence  # noqa: F401 - registers the operations `evidence.list` and `evidence.export`
 from node import config as configuration
 from node import operations, setup
 from node import replay as _replay  # noqa: F401 - registers the operation `replay`

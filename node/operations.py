@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import Any, Final
 
-from node import inspection, rebuilding
+from node import clones, inspection, rebuilding
 from node.node import Node
 from node.office import Act, Answer, Desk, at_desk, counter, officers, opening, publishing
 from node.office.counter import File, Material
@@ -329,6 +329,21 @@ async def _verify(node: Node, params: Mapping[str, Any], _act: Act) -> object:
     return (await inspection.verify(node)).shown()
 
 
+async def _clones(node: Node, params: Mapping[str, Any], _act: Act) -> object:
+    read_params("clones", params, _nothing)
+    return await node.read(lambda conn: clones.shown(node, conn))
+
+
+async def _clones_keep(node: Node, params: Mapping[str, Any], _act: Act) -> object:
+    read_params("clones.keep", params, _nothing)
+    return await clones.keep(node)
+
+
+async def _clones_retire(node: Node, params: Mapping[str, Any], _act: Act) -> object:
+    read_params("clones.retire", params, _nothing)
+    return await clones.retire(node)
+
+
 async def _rebuild(node: Node, params: Mapping[str, Any], _act: Act) -> object:
     read_params("rebuild", params, _nothing)
     return await rebuilding.rebuild(node)
@@ -384,6 +399,9 @@ _READING: Final[Mapping[str, Operation]] = {
     "show": _show,
     "status": _status,
     "verify": _verify,
+    "clones": _clones,
+    "clones.keep": _clones_keep,
+    "clones.retire": _clones_retire,
     "rebuild": _rebuild,
     "export": _export,
 }

@@ -120,6 +120,30 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "carry.forks": ("警报：{count} 处有两份签名记录，均已留存", "alarm: {count} rival histories, all kept"),
         "verify.good": ("核验 {entries} 条记录，没有问题", "{entries} entries checked, no problem"),
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
+        # --- two machines under one name, and evidence
+        "clones.none": ("未发现共用本单位身份的机器", "no second machine is known under this node's name"),
+        "clones.fenced": (
+            "{by} 自 {since} 起发现两台机器共用本单位身份：收件、补材料、备注照常，其他环节暂停",
+            "since {since} {by} sees two machines under this node's name: taking in, material and notes go on, other steps wait",
+        ),
+        "clones.choose": (
+            "请在留用的机器上运行 tongban clones keep，在另一台上运行 tongban clones retire；两台的数据都不会丢",
+            "give `tongban clones keep` on the machine that goes on, `tongban clones retire` on the other; nothing of either is lost",
+        ),
+        "clones.kept": ("本机留用，可照常办理；连上 {by} 后即告知上级", "this machine goes on; {by} is told with the next contact"),
+        "clones.retired": (
+            "本机已停用，不再录入；还有 {pending} 条待上报，报完前请保持联网",
+            "this machine takes no more entries; {pending} still to be sent: keep it on the line until none is left",
+        ),
+        "clones.child": ("下级 {node}：自 {since} 起疑有两台机器，{state}", "{node}: two machines since {since}, {state}"),
+        "clones.open": ("待选定", "nothing is chosen"),
+        "clones.settled": ("已选定", "one is chosen"),
+        "evidence.written": ("已写出 {node} 的证据：{file}", "evidence against {node} is written: {file}"),
+        "evidence.proved": (
+            "证明成立：{node} 的密钥对同一份日志签署了两种互不相容的历史（长度 {sizes}）。可能是作假、机器被复制，或恢复了旧备份。",
+            "Proved: the key of {node} has signed two histories of one log (sizes {sizes}): it lied, was cloned, or was put back to an old backup.",
+        ),
+        "evidence.network": ("网络 {network}\n日志 {incarnation}", "network {network}\nlog {incarnation}"),
         "rebuild.same": ("重建 {count} 件，与原有一致", "{count} cases rebuilt, the same as before"),
         "rebuild.different": ("重建后有 {count} 件与原有不同", "{count} cases differ after the rebuild"),
         # --- the service of the system

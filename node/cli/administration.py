@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import click
 
-from node.cli import files, output
+from node.cli import evidence, files, output
+from node.cli.clones import clones
 from node.cli.execute import execute
 from node.cli.options import Command, Commands, Settings, with_settings
 from node.cli.program import give
@@ -121,10 +122,17 @@ def status(settings: Settings) -> int:
 
 
 @click.command("verify", cls=Command)
+@click.option(
+    "--evidence",
+    "evidence_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="证据文件 · check an evidence file instead; needs no node",
+)
 @with_settings
-def verify(settings: Settings) -> int:
+def verify(settings: Settings, evidence_file: Path | None) -> int:
     """核验 · Check all logs, signatures and receipts held here."""
-    return give(settings, "verify")
+    return give(settings, "verify") if evidence_file is None else evidence.check(settings, evidence_file)
 
 
 @click.command("rebuild", cls=Command)
@@ -144,7 +152,7 @@ def export(settings: Settings, entries: bool) -> int:
     return give(settings, "export", entries=True)
 
 
-ALL: Final = (officer, catalogue, calendar, status, verify, rebuild, export)
+ALL: Final = (officer, catalogue, calendar, status, verify, evidence.evidence, clones, rebuild, export)
 
 
 def _answers(settings: Settings, name: str, given: list[dict[str, object]]) -> list[Any]:

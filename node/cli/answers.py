@@ -111,7 +111,33 @@ def _carry_in(value: Value, lang: str) -> str:
     return "\n".join(lines)
 
 
+def _clones(value: Value, lang: str) -> str:
+    """What is known of a second machine, what to do, and the children that are under suspicion."""
+    key = "clones.retired" if value.get("choice") == "retire" else "clones.fenced" if value.get("fenced") else "clones.none"
+    key = "clones.kept" if value.get("choice") == "keep" else key
+    told = {"since": str(value.get("suspected_since") or "")[_SHORT_TIME], "by": value.get("told_by")}
+    lines = [t(key, lang, pending=value.get("pending", 0), **told)]
+    lines += [t("clones.choose", lang)] if key == "clones.fenced" else []
+    for child in value.get("children") or []:
+        state = t("clones.settled" if child.get("settled") else "clones.open", lang)
+        since = str(child.get("suspected_since") or "")[_SHORT_TIME]
+        lines += ["", t("clones.child", lang, node=child.get("node"), since=since, state=state)]
+        lines.append(rows_in_words(child.get("machines") or [], lang))
+    return "\n".join(lines)
+
+
+def _evidence(value: Value, lang: str) -> str:
+    return t("evidence.written", lang, node=value.get("node"), file=value.get("file"))
+
+
+def _proof(value: Value, lang: str) -> str:
+    said = t("evidence.proved", lang, node=value["node"], sizes=" / ".join(map(str, value["sizes"])))
+    return "\n".join([said, t("evidence.network", lang, network=value["network"], incarnation=value["incarnation"])])
+
+
 def _verify(value: Value, lang: str) -> str:
+    if value.get("proved"):
+        return _proof(value, lang)
     problems = value.get("problems") or []
     if not problems:
         return t("verify.good", lang, entries=value.get("entries", 0))
@@ -191,6 +217,8 @@ def _status(value: Value, lang: str) -> str:
             lines.append(t("safety.parent_until", lang, time=until, name=ack.get("node") or place))
     if value.get("pending"):
         lines.append(t("safety.pending", lang, count=value["pending"]))
+    if value.get("clones"):
+        lines.append(t("error.clone", lang))
     children = value.get("children") or []
     return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
 
@@ -246,6 +274,10 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "carry.out": _carry_out,
     "carry.in": _carry_in,
     "verify": _verify,
+    "clones": _clones,
+    "clones.keep": _clones,
+    "clones.retire": _clones,
+    "evidence.export": _evidence,
     "rebuild": _rebuild,
     "show": _show,
     "case.show": _show,

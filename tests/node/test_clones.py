@@ -223,7 +223,7 @@ def test_the_fence_stands_after_a_restart_and_without_a_line(twins: Twins) -> No
 
 def test_what_is_fenced_is_the_custody_spine_but_for_the_opening() -> None:
     """Side entries and taking in are nobody's alone; each other type of a case is."""
-    assert KNOWN_TYPES - clones.FENCED == SIDE_TYPES | {"open"}
+    assert SIDE_TYPES | {"open"} == KNOWN_TYPES - clones.FENCED
 
 
 # --- chosen
