@@ -30,6 +30,7 @@ VILLAGE: Final = "650102002002"
 BUSY_VILLAGE: Final = "650102002003"
 SET: Final = 500
 SAVE_EVERY_S: Final = 0.015
+AT_ONCE: Final = 20  # stations on the line together on any day
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,30 @@ def crowd(size: Size, bulk_per_s: float) -> list[Row]:
             stations.ask("write", cases=4, seed=turn + 1)
         stations.ask("part")
         cold = stations.ask("push")
+        storms = [_storm(stations, size.rounds + 1 + turn) for turn in range(max(1, size.rounds // 2))]
         held = hub.ask("counts")
-    whole = held["finished"] == size.stations * 4 * (size.rounds + 1)
+    whole = held["finished"] == size.stations * 4 * (size.rounds + 1 + 2 * len(storms))
     rate = size.stations * 20 / statistics.median(one["s"] for one in spans)
     seen = {"per_s": round(rate), "told_to_wait": spans[-1]["told_to_wait"], "cold_s": round(cold["s"], 2), "folded": whole}
     ratio = round(rate / bulk_per_s, 3) if whole else 0.0
-    return [Row("crowd", f"{size.stations} stations × 20 changes at once, of the bulk rate", ratio, "×", low=0.3, seen=seen)]
+    return [Row("crowd", f"{size.stations} stations × 20 changes at once, of the bulk rate", ratio, "×", low=0.3, seen=seen), _drained(size, storms, whole)]
+
+
+def _storm(stations: Place, turn: int) -> dict[str, float]:
+    """Let stations come back from nothing, with twenty changes each: some at a time, as on any day, then all at once."""
+    found = {}
+    for number, (name, at_once) in enumerate((("steady_s", AT_ONCE), ("storm_s", 0))):
+        stations.ask("write", cases=4, seed=1_000 + 2 * turn + number)
+        stations.ask("part")
+        found[name] = stations.ask("push", at_once=at_once)["s"]
+    return found
+
+
+def _drained(size: Size, storms: Sequence[dict[str, float]], whole: bool) -> Row:
+    ratio = statistics.median(one["storm_s"] / one["steady_s"] for one in storms) if whole else 99.0
+    seen = {name: round(statistics.median(one[name] for one in storms), 2) for name in ("steady_s", "storm_s")}
+    what = f"{size.stations} stations reconnecting at once with TLS and login, of the time at the steady rate"
+    return Row("reconnect", what, round(ratio, 2), "×", high=1.5, seen=seen)
 
 
 # --- one change, until it is shown above
