@@ -34,6 +34,7 @@ from node.registrar import take_in
 from node.store.database import Connection
 from node.tls import certificate_hash, ensure_certificate
 from node.transport import HttpsTransport
+from node.upgrades import catch_up
 from node.uplink import Settings, Uplink
 from node.watchdog import Notifier
 from protocol.register import Right
@@ -91,6 +92,7 @@ async def run(
             stack.push_async_callback(node.close)
             hub, server = await stack.enter_async_context(_listening(node, folder, config))
             node.listen = join_address(server.host, server.port)
+            await catch_up(node)
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
 

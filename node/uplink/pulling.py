@@ -15,6 +15,7 @@ from node.mending import forget_whole, load_bodiless
 from node.rulebook import take_register
 from node.store import cases, facts, logs
 from node.store.database import Connection
+from node.upgrades import note_listed
 from node.uplink.bundles import keep_receipts, take_bundles, take_stated
 from node.uplink.calling import REFUSALS, Line
 from protocol import limits, messages
@@ -164,6 +165,7 @@ def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: mes
         return set()
     for bundle in news.facts:
         take_bundles(ledger, conn, changes, [bundle])
+    note_listed(conn, news.facts)
     sparse, header, body = take_stated(ledger, conn, news.register, "register")
     if header.node != ledger.rules.root:
         raise ProofInvalid("a register by another node than the root is none")
