@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hub.app import Hub
 from hub.guard import Bounds
 from hub.server import Server, serve
 from node import tls
 from node.node import Node
 from node.store import logs
+from node.system import resident_bytes
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
 from protocol.errors import TongbanError
@@ -140,3 +143,11 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 def head(*lines: str, path: str = "/sync/1/greet", method: str = "POST") -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: hub", *lines, "", ""]).encode()
+
+
+def memory_mb() -> float:
+    """Return what this process has in memory; skips the test where the system does not say."""
+    found = resident_bytes()
+    if found is None:
+        pytest.skip("this system does not say how much memory a process has")
+    return found / (1 << 20)

@@ -25,7 +25,7 @@ from node.uplink import Uplink
 from protocol import messages
 from tests.chaos import Chaos
 from tests.hub.calling import dump
-from tests.network.door import Open, ended, head, lined, listening, sync
+from tests.network.door import Open, ended, head, lined, listening, memory_mb, sync
 from tests.node.building import EAST, opened
 
 SHORT = Bounds(head_s=0.5, body_s=0.5)
@@ -60,11 +60,6 @@ async def served_meanwhile(open_: Open) -> AsyncIterator[Uplink]:
         quiet = p99(await spans_of(uplink))
         yield uplink
         assert p99(await spans_of(uplink)) <= 2 * quiet + 0.05
-
-
-def memory_mb() -> float:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 async def all_ended(pairs: list[Pair], within_s: float) -> None:

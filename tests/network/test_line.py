@@ -14,15 +14,18 @@ import pytest
 from hub.app import Hub
 from hub.server import serve
 from node import tls
+from node.ledger import Changes, Draft
+from node.node import Node
 from node.ports import Response
+from node.store.database import Connection
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
-from protocol import messages
+from protocol import limits, messages
 from protocol.errors import DecodeError, LinkError, PeerError
 from tests.chaos import Chaos, Way
 from tests.hub.calling import clock, dump
-from tests.network.door import Open, acked, check_once, held, lined, listening, tried
-from tests.node.building import HOUR_MS, WEST, enrol, opened, size_of
+from tests.network.door import Open, acked, check_once, held, lined, listening, memory_mb, tried
+from tests.node.building import DAY_MS, HOUR_MS, WEST, enrol, opened, size_of
 
 
 @pytest.fixture
@@ -238,6 +241,42 @@ async def test_a_line_that_flaps_makes_headway_in_each_window(open_: Open) -> No
     assert steps[-1] == await size_of(open_.child.node)
     assert len(set(steps)) > 3  # no window carries all of it
     await check_once(open_)
+
+
+# --- N09: away for a month
+
+
+async def test_a_month_offline_goes_up_in_bounded_pieces(open_: Open) -> None:
+    """N09: ten thousand changes after thirty days: no message over its bound, little memory at the hub, each of them once."""
+    node = open_.child.node
+    cases = [await opened(node, f"甲{number}") for number in range(5)]
+    keys = await node.read(lambda conn: [row[0] for row in conn.execute("SELECT key FROM cases ORDER BY id")])
+    for part in range(10):
+        clock(node).pass_ms(3 * DAY_MS)
+        await node.write(lambda conn, changes, part=part: _notes(node, conn, changes, keys[-5:], part))  # type: ignore[misc]
+    clock(open_.hub).pass_ms(30 * DAY_MS)
+    async with HttpsTransport() as transport:
+        recorder, before = Recorder(transport), memory_mb()
+        uplink = Uplink(node, recorder, Settings((open_.address,), 30.0))
+        await uplink.round()
+        uplink.close()
+        assert memory_mb() - before < 100  # both ends
+    pushes = [len(body) for path, body, _ in recorder.said if path.endswith("push")]
+    assert len(pushes) > 3
+    assert max(pushes) <= limits.MESSAGE_BYTES_MAX
+    assert await held(open_) > 10_000
+    await check_once(open_, *cases)
+
+
+def _notes(node: Node, conn: Connection, changes: Changes, cases: list[bytes], part: int) -> None:
+    """Write two hundred notes into each case."""
+    now = node.clock.wall_ms()
+    drafts = [
+        Draft("note", now + number, {}, {"text": f"第{part}日第{number}次来电询问"}, case=case, epoch=0, prev=case)
+        for case in cases
+        for number in range(200)
+    ]
+    node.ledger.append(conn, drafts, changes)
 
 
 # --- N13: something else answers
