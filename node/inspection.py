@@ -5,7 +5,7 @@ body and receipt checked. Read in pages; memory stays bounded, and the node goes
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from node.store.database import Connection
 from node.store.logs import EntryRow, LogRow
 from node.views.common import Shown, header_of, log_text
 from protocol import codec, merkle
-from protocol.errors import DecodeError, PeerError
+from protocol.errors import DecodeError, PeerError, StoreDamaged
 from protocol.log import (
     Checkpoint,
     LogId,
@@ -34,11 +34,17 @@ PROBLEMS_MAX: Final = 1_000  # kept in one report; the count goes on
 HASH_BYTES: Final = 32
 
 Progress = Callable[[int, int], None]  # entries checked, entries in all
+Breathe = Callable[[], Awaitable[None]]  # between two pages
 
 
 @dataclass(slots=True)
 class Report:
-    """What a check found. found: problems met, of which the first `PROBLEMS_MAX` are kept."""
+    """What a check found.
+
+    Attributes:
+        found: problems met, of which the first `PROBLEMS_MAX` are kept.
+        places: where they are: kind, log, index.
+    """
 
     logs: int = 0
     entries: int = 0
@@ -46,6 +52,7 @@ class Report:
     receipts: int = 0
     found: int = 0
     problems: list[Shown] = field(default_factory=list)
+    places: list[tuple[str, LogId | None, int | None]] = field(default_factory=list)
 
     def problem(self, kind: str, log: LogId | None, index: int | None, detail: str) -> None:
         """Note a problem."""
@@ -53,6 +60,7 @@ class Report:
         if len(self.problems) < PROBLEMS_MAX:
             name = log_text(log) if log is not None else None
             self.problems.append({"kind": kind, "log": name, "index": index, "detail": detail})
+            self.places.append((kind, log, index))
 
     def shown(self) -> Shown:
         """Return the form that `verify` prints."""
@@ -63,29 +71,38 @@ class Report:
 # --- verify
 
 
-async def verify(node: Node, progress: Progress | None = None) -> Report:
+async def verify(node: Node, progress: Progress | None = None, *, page: int = 0, breathe: Breathe | None = None) -> Report:
     """Check all logs, signatures, paths, bodies, receipts and evidence held here.
 
     Each page is read on a snapshot of its own, so the node goes on working; what arrives meanwhile is not looked at.
+
+    Args:
+        page: entries at once; 0 for many. breathe: awaited after each page, for a check that takes its time.
     """
-    report = Report()
-    rows = await node.read(logs.load_logs)
+    report, page = Report(), page or PAGE
+    try:
+        rows = await node.read(logs.load_logs)
+    except DecodeError as exc:
+        raise StoreDamaged("the list of logs cannot be read") from exc
     total = await node.read(lambda conn: int(conn.execute("SELECT count(*) FROM entries").fetchone()[0]))
     for row in rows:
-        check = _LogCheck(node.ledger, row, report)
+        check = _LogCheck(node.ledger, row, report, page)
         while await node.read(check.page):
             if progress is not None:
                 progress(report.entries, total)
+            if breathe is not None:
+                await breathe()
         report.logs += 1
-    await _pages(node, _SparseCheck(node.ledger, report).page)
-    await _pages(node, _ReceiptCheck(report).page)
+    await _pages(node, _SparseCheck(node.ledger, report, page).page, breathe)
+    await _pages(node, _ReceiptCheck(report, page).page, breathe)
     await node.read(lambda conn: _check_evidence(conn, node.ledger, report))
     return report
 
 
-async def _pages(node: Node, page: Callable[[Connection], bool]) -> None:
+async def _pages(node: Node, page: Callable[[Connection], bool], breathe: Breathe | None) -> None:
     while await node.read(page):
-        pass
+        if breathe is not None:
+            await breathe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +120,8 @@ class _Mark:
 class _LogCheck:
     """Reads one log from its first entry to its last, comparing every stated root on the way."""
 
-    def __init__(self, ledger: Ledger, row: LogRow, report: Report) -> None:
+    def __init__(self, ledger: Ledger, row: LogRow, report: Report, page: int = PAGE) -> None:
+        self._page = page
         self._ledger = ledger
         self._row = row
         self._report = report
@@ -116,7 +134,7 @@ class _LogCheck:
         if self._compact is None:
             self._compact = self._begin(conn)
         start = self._compact.size
-        end = min(self._row.size, start + PAGE)
+        end = min(self._row.size, start + self._page)
         if start < end:
             self._check_run(conn, start, end)
         if end < self._row.size:
@@ -260,7 +278,8 @@ def _opening_salt(rows: Sequence[EntryRow]) -> bytes | None:
 class _SparseCheck:
     """Checks the paths of entries of logs that are not held whole."""
 
-    def __init__(self, ledger: Ledger, report: Report) -> None:
+    def __init__(self, ledger: Ledger, report: Report, page: int = PAGE) -> None:
+        self._page = page
         self._ledger = ledger
         self._report = report
         self._after = 0
@@ -271,12 +290,12 @@ class _SparseCheck:
         rows = conn.execute(
             "SELECT e.id, e.log, e.idx, e.case_id, e.raw, e.body FROM entries e JOIN logs l ON l.id = e.log "
             "WHERE e.idx >= l.size AND e.id > ? ORDER BY e.id LIMIT ?",
-            (self._after, PAGE),
+            (self._after, self._page),
         ).fetchall()
         for row in rows:
             self._check(conn, EntryRow(*row))
             self._after = row[0]
-        return len(rows) == PAGE
+        return len(rows) == self._page
 
     def _check(self, conn: Connection, row: EntryRow) -> None:
         log = logs.load_log(conn, row.log)
@@ -305,7 +324,8 @@ class _SparseCheck:
 class _ReceiptCheck:
     """Checks that each receipt kept is what its hub stated."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, page: int = PAGE) -> None:
+        self._page = page
         self._report = report
         self._after: tuple[int, str, int] = (0, "", 0)
 
@@ -314,7 +334,7 @@ class _ReceiptCheck:
         rows = conn.execute(
             "SELECT r.log, r.hub, r.size, r.at, e.raw, e.body FROM receipts r LEFT JOIN entries e ON e.id = r.entry "
             "WHERE (r.log, r.hub, r.size) > (?, ?, ?) ORDER BY r.log, r.hub, r.size LIMIT ?",
-            (*self._after, PAGE),
+            (*self._after, self._page),
         ).fetchall()
         for log_id, hub, size, at, raw, body in rows:
             self._report.receipts += 1
@@ -325,7 +345,7 @@ class _ReceiptCheck:
             if problem:
                 self._report.problem("receipt", log.log, size - 1, f"{hub}: {problem}")
             self._after = (log_id, hub, size)
-        return len(rows) == PAGE
+        return len(rows) == self._page
 
 
 def _receipt_problem(hub: str, at: int, raw: bytes | None) -> str:

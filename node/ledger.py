@@ -22,7 +22,7 @@ from node.store.database import Connection
 from node.store.logs import LogRow
 from protocol import keys, limits, merkle
 from protocol.authority import RulesJudge
-from protocol.errors import StoreError
+from protocol.errors import StoreDamaged, StoreError
 from protocol.log import (
     FORMAT,
     SCHEME_PLAIN,
@@ -123,10 +123,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a ledger holds in memory at the beginning of a unit. number, enrolled: of its rules."""
+    """What a ledger holds in memory at the beginning of a unit. sealed: range and unsaved heads. number, enrolled: of its rules."""
 
     identity: Identity
-    unsaved: tuple[tuple[Checkpoint, Signed], ...]
+    sealed: tuple[merkle.CompactRange, tuple[tuple[Checkpoint, Signed], ...]] | None
     number: int
     enrolled: int
 
@@ -281,30 +281,30 @@ class Ledger:
         row = self.own_row(conn)
         sealed = self._sealed or self._resume_seal(conn, row)
         signed = []
-        while sealed.range.size < row.size:
-            start = sealed.range.size
-            end = logs.run_end(conn, row.id, start, min(row.size, start + limits.SET_ENTRIES), SET_BYTES)
-            leaves = logs.leaves_between(conn, row.id, start, end)
-            after = sealed.range.append_many(leaves)
-            if len(leaves) != end - start or (end == row.size and after.root() != row.root):
-                raise StoreError(
-                    "the log on disk is not what was written", hint="Run `tongban verify`; nothing was signed.", data_safe=False
-                )
+        for start, run, after in self._unsigned(conn, row, sealed.range):
             checkpoint = Checkpoint(
-                FORMAT,
-                row.suite,
-                row.log.node,
-                row.log.incarnation,
-                start,
-                end,
-                after.root(),
-                merkle.root(leaves),
-                self.identity.key.id,
+                FORMAT, row.suite, row.log.node, row.log.incarnation, start, after.size, after.root(), run, self.identity.key.id
             )
             signed.append(sign_checkpoint(checkpoint, self.identity.key, self.identity.network))
             sealed.unsaved.append((checkpoint, signed[-1]))
             sealed.range = after
         return signed
+
+    def _unsigned(self, conn: Connection, row: LogRow, compact: merkle.CompactRange) -> list[tuple[int, bytes, merkle.CompactRange]]:
+        """Return (start, run root, range after it) of all runs to be signed, once the last gives the root that was committed."""
+        runs: list[tuple[int, bytes, merkle.CompactRange]] = []
+        while compact.size < row.size:
+            start = compact.size
+            end = logs.run_end(conn, row.id, start, min(row.size, start + limits.SET_ENTRIES), SET_BYTES)
+            leaves = logs.leaves_between(conn, row.id, start, end)
+            compact = compact.append_many(leaves)
+            runs.append((start, merkle.root(leaves), compact))
+            if len(leaves) != end - start:
+                break
+        if runs and (compact.size != row.size or compact.root() != row.root):
+            self.forget_end()  # what is wrong may be mended meanwhile: then all is read again
+            raise StoreDamaged("the log on disk is not what was written; nothing was signed", hint="Run `tongban scrub`.")
+        return runs
 
     def _resume_seal(self, conn: Connection, row: LogRow) -> _Sealed:
         """Find how far the stored checkpoints reach, and the range there."""
@@ -328,18 +328,18 @@ class Ledger:
 
     def mark(self) -> Mark:
         """Return what is in memory before a unit, for `go_back` when it fails."""
-        unsaved = tuple(self._sealed.unsaved) if self._sealed is not None else ()
-        return Mark(self.identity, unsaved, self.rules.number, self.rules.enrolled)
+        sealed = (self._sealed.range, tuple(self._sealed.unsaved)) if self._sealed is not None else None
+        return Mark(self.identity, sealed, self.rules.number, self.rules.enrolled)
 
     def go_back(self, mark: Mark) -> bool:
         """Undo in memory what a unit did that was rolled back; tells whether the rules must be loaded again.
 
-        A checkpoint whose transaction failed waits for the next one: a lost one would leave entries without cover.
+        A checkpoint whose transaction failed waits for the next one: a lost one would leave entries without cover. What the unit
+        itself sealed is sealed again, for the same reason.
         """
         if self.identity != mark.identity:
             self.become(mark.identity)
-        if self._sealed is not None:
-            self._sealed.unsaved = list(mark.unsaved)
+        self._sealed = _Sealed(mark.sealed[0], list(mark.sealed[1])) if mark.sealed is not None else None
         return (self.rules.number, self.rules.enrolled) != (mark.number, mark.enrolled)
 
     def save_seals(self, conn: Connection) -> None:

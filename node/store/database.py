@@ -153,7 +153,7 @@ def translate(exc: sqlite3.Error) -> StoreError:
     name = getattr(exc, "sqlite_errorname", "") or type(exc).__name__
     if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the index of the WAL
         return StoreFull("the disk is full")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode" in str(exc):
         return StoreDamaged("the store's file is damaged")
     if name.startswith("SQLITE_IOERR"):
         return DiskFailed(f"the disk failed: {name}")
@@ -186,6 +186,8 @@ class Line:
             migrate(self._opened)
         except sqlite3.Error as exc:
             raise translate(exc) from exc
+        except UnicodeDecodeError as exc:  # SQLite's message quotes what it cannot read
+            raise StoreDamaged("the store's schema cannot be read") from exc
         return self._opened
 
     @property

@@ -153,6 +153,46 @@ async def test_nothing_is_signed_that_is_not_on_the_disk(city: Node) -> None:
     assert caught.value.data_safe is False
 
 
+async def test_a_flip_in_an_earlier_run_stops_every_signature(city: Node) -> None:
+    """Of several runs to be signed none is, when one of them is not what was written: also not the ones before it, nor later."""
+    await state(city, *[draft_of() for _ in range(limits.SET_ENTRIES + 20)])
+    index = await city.read(lambda conn: city.ledger.own_row(conn).size) - limits.SET_ENTRIES - 10
+    (raw,) = await city.read(lambda conn: conn.execute("SELECT raw FROM entries WHERE idx = ?", (index,)).fetchone())
+    flipped = raw[:-1] + bytes([raw[-1] ^ 1])
+    await city.write(lambda conn, _: conn.execute("UPDATE entries SET raw = ? WHERE idx = ?", (flipped, index)))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="nothing was signed"):
+            await city.store.own(city.ledger.seal)
+        assert await city.store.own(city.ledger.newest_seal) is None
+    await city.write(lambda conn, _: conn.execute("UPDATE entries SET raw = ? WHERE idx = ?", (raw, index)))
+    assert len(await city.store.own(city.ledger.seal)) > 1, "mended, it is signed without a new start"
+
+
+@pytest.mark.parametrize("where", ["read", "appended"])
+async def test_a_flip_in_memory_is_not_signed(where: str, city: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bit that flips in memory, as bytes are appended or as they are read again, ends in a refusal; both times are compared."""
+    if where == "appended":
+        honest = logs.insert_entries
+        flip = lambda rows: [(*row[:4], row[4][:-1] + bytes([row[4][-1] ^ 1]), row[5]) for row in rows]  # noqa: E731
+        monkeypatch.setattr(logs, "insert_entries", lambda conn, rows: honest(conn, flip(rows)))
+    await state(city, draft_of())
+    monkeypatch.undo()
+    if where == "read":
+        leaves = logs.leaves_between
+        monkeypatch.setattr(logs, "leaves_between", lambda *given: [bytes([one[0] ^ 4, *one[1:]]) for one in leaves(*given)])
+    with pytest.raises(StoreError, match="nothing was signed"):
+        await city.store.own(city.ledger.seal)
+    monkeypatch.undo()
+    assert bool(await city.store.own(lambda conn: _sealed(city, conn))) == (where == "read")
+
+
+def _sealed(city: Node, conn: Connection) -> list[Signed]:
+    try:
+        return city.ledger.seal(conn)
+    except StoreError:
+        return []
+
+
 async def test_an_own_entry_travels_alone_as_a_bundle(city: Node) -> None:
     """A receipt is shown by itself: its bundle proves it, sealed first if need be."""
     (index,) = await state(city, draft_of())
