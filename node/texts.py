@@ -120,6 +120,10 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "carry.forks": ("警报：{count} 处有两份签名记录，均已留存", "alarm: {count} rival histories, all kept"),
         "verify.good": ("核验 {entries} 条记录，没有问题", "{entries} entries checked, no problem"),
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
+        "status.withheld": (
+            "警报：上级 {since} 起收妥的 {count} 条，再上一级一天以后仍未见到，请联系再上一级",
+            "alarm: {count} entries that the parent has had since {since} are not further up after a day: call the hub above it",
+        ),
         # --- two machines under one name, and evidence
         "clones.none": ("未发现共用本单位身份的机器", "no second machine is known under this node's name"),
         "clones.fenced": (

@@ -219,6 +219,9 @@ def _status(value: Value, lang: str) -> str:
         lines.append(t("safety.pending", lang, count=value["pending"]))
     if value.get("clones"):
         lines.append(t("error.clone", lang))
+    if value.get("withheld"):
+        held = value["withheld"]
+        lines.append(t("status.withheld", lang, count=held["entries"], since=str(held["since"])[_SHORT_TIME]))
     children = value.get("children") or []
     return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
 

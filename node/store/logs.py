@@ -454,6 +454,21 @@ def checkpoints_from(conn: Connection, log_id: int, size: int, limit: int = 1_00
     return [Signed(*row) for row in rows]
 
 
+def checkpoints_of_size(conn: Connection, log_id: int, size: int) -> list[Signed]:
+    """Return all checkpoints of exactly this size, also those that were not compared with the log."""
+    rows = conn.execute("SELECT raw, signature FROM checkpoints WHERE log = ? AND size = ? ORDER BY id", (log_id, size))
+    return [Signed(*row) for row in rows]
+
+
+def uncompared(conn: Connection, log_id: int, size_max: int, limit: int) -> list[Signed]:
+    """Return checkpoints up to a size that were not compared with the log, which is held whole by now."""
+    rows = conn.execute(
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size <= ? AND NOT whole ORDER BY size DESC LIMIT ?",
+        (log_id, size_max, limit),
+    )
+    return [Signed(*row) for row in rows]
+
+
 def leading_on(checkpoints: Iterable[Signed], start: int) -> list[Signed]:
     """Return those checkpoints that cover a log from a size on, each part once."""
     found, size = [], start
@@ -475,12 +490,13 @@ def forget_paths(conn: Connection, entry_ids: Sequence[int]) -> None:
     conn.executemany("DELETE FROM paths WHERE entry = ?", [(entry_id,) for entry_id in entry_ids])
 
 
-def save_evidence(conn: Connection, log_id: int, index: int, first: bytes, second: bytes, seen_at: int) -> None:
-    """Keep two signed checkpoints that disagree."""
-    conn.execute(
+def save_evidence(conn: Connection, log_id: int, index: int, first: bytes, second: bytes, seen_at: int) -> bool:
+    """Keep two signed checkpoints that disagree; tells whether they were not known before."""
+    done = conn.execute(
         "INSERT INTO evidence (log, idx, first, second, seen_at) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
         (log_id, index, first, second, seen_at),
     )
+    return done.rowcount > 0
 
 
 def save_body(conn: Connection, entry_id: int, body: bytes) -> None:

@@ -136,12 +136,20 @@ class Line:
         failure: TongbanError = LinkError("no address of the parent is known", hint="Set [uplink] parents in config.toml.")
         for hub, address in places:
             try:
-                return await self._login(hub, address)
+                return await self.login(hub, address)
             except (LinkError, PeerError) as exc:
                 failure = exc
         raise failure
 
-    async def _login(self, hub: str, address: str) -> Session:
+    def addresses_above(self) -> list[tuple[str, str]]:
+        """Return (hub, address) of the hub above the parent; empty where the parent is the root, or none is known."""
+        parent = self.node.parent
+        above = self.node.rules.now.ancestors(parent)[:1] if parent is not None else ()
+        records = [(hub, self.node.rules.record(hub)) for hub in above]
+        return [(hub, address) for hub, record in records if record is not None for address in record.addresses]
+
+    async def login(self, hub: str, address: str) -> Session:
+        """Begin a session with the hub at an address. Raises LinkError, PeerError."""
         identity = self.node.ledger.identity
         ask = messages.Greet(messages.VERSIONS, identity.network, identity.node, self.node.entropy.bytes(32))
         greeting, certificate = await self._call(address, "greet", ask, messages.Greeting)
@@ -166,7 +174,12 @@ class Line:
 
     async def ask(self, name: str, ask: messages.Message | bytes, kind: type[R], timeout_s: float | None = None) -> R:
         """Ask within the session, which is begun if there is none. Raises as `call`."""
-        session = await self.meet()
+        return await self.ask_at(await self.meet(), name, ask, kind, timeout_s)
+
+    async def ask_at(
+        self, session: Session, name: str, ask: messages.Message | bytes, kind: type[R], timeout_s: float | None = None
+    ) -> R:
+        """Ask within a session. Raises as `call`."""
         reply, _ = await self._call(session.address, name, ask, kind, session.token, timeout_s)
         return reply
 
