@@ -19,7 +19,7 @@ from node.node import PROGRAM, Node
 from node.ports import Transport
 from node.store import logs
 from node.store.database import Connection
-from protocol import errors, keys, messages
+from protocol import errors, keys, limits, messages
 from protocol.errors import GapFound, LinkError, Overloaded, PeerError, TongbanError
 
 CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
@@ -80,6 +80,7 @@ class Line:
         self.session: Session | None = None
         self._met_at = 0.0
         self._contact_s = 0.0
+        self.skew_ms = 0  # how much later this clock is than the parent's, as of the last meeting
 
     @property
     def is_helped(self) -> bool:
@@ -167,8 +168,15 @@ class Line:
         )
         session, _ = await self._call(address, "login", login, messages.Session)
         await self.node.write(lambda conn, _: clones.note_session(conn, greeting.node, session.token, session.suspect))
+        self._compare_clocks(greeting.node, session.now)
         lines.event("uplink.met", parent=greeting.node)
         return Session(address, session.token, greeting.node)
+
+    def _compare_clocks(self, hub: str, now: int) -> None:
+        """Notice a clock here, or there, that is off: nothing hangs on it but people's times, and they are told."""
+        self.skew_ms = self.node.clock.wall_ms() - now
+        if abs(self.skew_ms) > limits.CLAIM_SLACK_MS:
+            lines.event("clock.off", lines.WARNING, parent=hub, skew_ms=self.skew_ms)
 
     # --- asking
 
