@@ -304,10 +304,10 @@ class Draft:
 
     def _keep(self) -> None:
         # A crash before the replacement leaves a part under another name, which the next try overwrites.
-        self._open.flush()
-        os.fsync(self._open.fileno())
+        with self._open as stream:
+            stream.flush()
+            os.fsync(stream.fileno())
         faults.point("folder.part_written")
-        self._open.close()
         self._part.replace(self.path)
         _sync_folder(self.path.parent)
 

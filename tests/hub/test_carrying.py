@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from hub import carrying
 from hub.app import Hub
+from hub.serving import logs_below, upstream_receipts
 from node import faults, operations
+from node.carrying import Cargo, write_file
 from node.ledger import Draft
 from node.node import Node
 from node.office import Act
@@ -22,7 +24,7 @@ from node.ports import Response
 from node.registrar import take_in
 from node.store import logs
 from node.uplink import Settings, Uplink
-from protocol import carry
+from protocol import carry, messages
 from protocol.errors import DecodeError, GapFound, InputError, NotPermitted, PeerError
 from protocol.log import decode_header
 from tests import sticks
@@ -85,6 +87,7 @@ async def test_the_answer_begins_where_the_child_stands(city: Node, east: Node) 
     """A child's file tells its cursors: the next file for it brings what is behind them, and an older file moves nothing back."""
     first = await write(east)
     await take(city, first)
+    await ask(city, "catalogue.publish", items=[item("other")])
     whole = await write(city, EAST)
     east.clock.pass_ms(MINUTE_MS)  # type: ignore[attr-defined]
     city.clock.pass_ms(MINUTE_MS)  # type: ignore[attr-defined]
@@ -93,7 +96,7 @@ async def test_the_answer_begins_where_the_child_stands(city: Node, east: Node) 
     await ask(east, "case.offer", case=case, to=CITY)
     await take(city, await write(east))
     await brought_to(city, case, "take")
-    await take(city, first)  # an old one, late
+    await take(city, first)  # an old one, late: of before the newest rules
     page = await city.store.own(lambda conn: carrying._state_of(conn, EAST))
     assert page.registers == east.rules.number
     assert added_up(await take(east, await write(city, EAST)))["entries"] >= 1
@@ -170,10 +173,24 @@ async def test_a_hub_relays_what_it_holds(city: Node, east: Node, tmp_path: Path
     up = added_up(await take(city, await write(east)))
     assert up["entries"] >= 3 + 2  # the village's, and the district's own with invitation and enrolment
     await take(east, await write(city, EAST))
+    from_above = await _only_above(east, town)
+    assert added_up(await take(town, from_above)) == {"receipts": 1}  # the city's word is kept, and is not the parent's
     assert added_up(await take(town, await write(east, EAST_TOWN)))["acked"] == 3
     above = (await ask(town, "status"))["acked"]
     assert (above["parent"]["node"], above["second"]["node"]) == (EAST, CITY)
     await town.close()
+
+
+async def _only_above(hub: Node, child: Node) -> bytes:
+    """Return a file with the receipts of those above a hub, without its own."""
+    bundles, _ = await hub.store.own(
+        lambda conn: upstream_receipts(hub.ledger, conn, logs_below(hub.ledger, conn, child.id))
+    )
+
+    async def cargo() -> AsyncIterator[Cargo]:
+        yield Cargo(carry.Kind.RECEIPTS, messages.encode(carry.Receipts(tuple(bundles))))
+
+    return b"".join([part.data async for part in write_file(hub, child.id, cargo())])
 
 
 async def _below(folder: Path, hub: Node, node: str) -> Node:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node import faults
-from node.folder import ApiPlace, Folder, write_private
+from node.folder import ApiPlace, Draft, Folder, write_private
 from protocol.errors import InputError, StoreBusy, StoreError
 from tests.sources import ROOT
 
@@ -174,3 +174,53 @@ def test_a_damaged_api_file_counts_as_none(folder: Folder, content: bytes) -> No
     """What a crash left is no reason to stop."""
     folder.api.write_bytes(content)
     assert folder.load_api() is None
+
+
+def test_a_draft_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    """Until the block ends the old file stands; then the new one does, and nothing else is left."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with Draft(path) as draft:
+        draft.write(b"new ")
+        draft.write(b"and whole")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new and whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), faults.InjectedFault(5, "Input/output error")])
+def test_a_draft_that_fails_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    """Whatever ends the block, also the disk at the last step: the old file stands alone."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(label: str) -> None:
+        if label == "folder.part_written":
+            raise error
+
+    with faults.hooked(fail), pytest.raises(ValueError if isinstance(error, ValueError) else StoreError), Draft(path) as draft:
+        draft.write(b"new")
+        if isinstance(error, ValueError):
+            raise error
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"old"}
+
+
+def test_a_crash_while_a_draft_gets_its_name_is_mended_by_the_next_try(tmp_path: Path) -> None:
+    """What a process leaves that dies before the last step lies under another name, and is overwritten."""
+    path = tmp_path / "file"
+
+    def crash(label: str) -> None:
+        raise faults.Crash(label)
+
+    with faults.hooked(crash), pytest.raises(faults.Crash), Draft(path) as draft:
+        draft.write(b"cut off")
+    assert not path.exists()
+    with Draft(path) as draft:
+        draft.write(b"whole")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"file": b"whole"}
+
+
+def test_a_draft_where_nothing_can_be_written_is_the_disks_fault(tmp_path: Path) -> None:
+    """A stick that was pulled out is said to be gone."""
+    with pytest.raises(StoreError, match="cannot be written"), Draft(tmp_path / "gone" / "file"):
+        pass

@@ -15,6 +15,7 @@ import pytest
 from hub.cli import main
 from tests.node.building import ID_NUMBER
 from tests.shell import Done, _environ, give, run, started
+from tests.sticks import split
 
 pytestmark = pytest.mark.processes
 
@@ -145,7 +146,20 @@ def test_what_is_wrong_with_a_file_is_said(place: Path) -> None:
     file.write_bytes(whole + whole[-200:])
     assert give("carry", "in", file, data=city).code == 1
     file.write_bytes(whole)
-    assert give("carry", "in", file, "--json", data=city).value["changed"] is False
+    assert give("carry", "in", file, "--json", data=city).value["entries"] == 2
+
+
+def test_a_file_without_its_end_is_said_to_be_cut_off(place: Path) -> None:
+    """Cut between two pieces nothing looks damaged: what is there is taken in and stays, and the message says so."""
+    city, east, file = place / "city", place / "east", place / "stick" / "up"
+    open_case(east)
+    assert give("carry", "out", file, data=east).code == 0
+    opening, pieces = split(file.read_bytes())
+    file.write_bytes(opening + b"".join(len(piece).to_bytes(4, "big") + piece for piece in pieces[:-1]))
+    done = give("carry", "in", file, "--json", data=city)
+    assert (done.code, done.error["code"]) == (1, "decode")
+    assert done.error["message"].endswith("cut off; 2 pieces before that with 2 new entries were taken in, and stay")
+    assert give("status", "--json", data=city).value["children"][0]["log_size"] == 3
 
 
 def test_a_full_stick_leaves_no_half_file(place: Path) -> None:
