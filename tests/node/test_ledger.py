@@ -143,6 +143,25 @@ async def test_a_lost_signature_is_made_again_equal(city: Node) -> None:
     assert await city.store.own(city.ledger.seal) == first
 
 
+async def test_what_a_failed_unit_sealed_is_sealed_again(city: Node) -> None:
+    """A unit that seals, stores the seal and then fails leaves no entry without a checkpoint."""
+
+    def fail(conn: Connection, _changes: Changes) -> None:
+        city.ledger.seal(conn)
+        city.ledger.save_seals(conn)
+        raise StoreError("what came next was refused")
+
+    await seal(city)
+    await city.write(lambda conn, changes: city.ledger.append(conn, [draft_of()], changes))
+    with pytest.raises(StoreError, match="refused"):
+        await city.write(fail)
+    await city.write(lambda conn, changes: city.ledger.append(conn, [draft_of()], changes))
+    await seal(city)
+    size = await size_of(city)
+    for index in range(size):
+        await city.store.own(lambda conn, index=index: city.ledger.bundle_own(conn, index))
+
+
 async def test_nothing_is_signed_that_is_not_on_the_disk(city: Node) -> None:
     """If the bytes re-read are not those appended, sealing stops and says so."""
     await city.write(
