@@ -21,18 +21,18 @@ from hub.app import Hub
 from hub.guard import Bounds
 from hub.metrics import of_hub
 from hub.server import Server, serve
-from node import local_api, monitoring, pulse, setup
+from node import local_api, monitoring, pulse, setup, tls
 from node import logs as lines
 from node.command import Command, carry_out
 from node.config import Config, join_address
 from node.folder import Folder
 from node.ledger import Changes, Draft
+from node.metrics import of_certificate, of_uplink
 from node.monitoring import Monitor
 from node.node import Node
 from node.ports import Clock, Entropy
 from node.registrar import take_in
 from node.store.database import Connection
-from node.tls import certificate_hash, ensure_certificate
 from node.transport import HttpsTransport
 from node.upgrades import catch_up
 from node.uplink import Settings, Uplink
@@ -102,7 +102,7 @@ async def run(
                     return {"stopping": True}
                 return await carry_out(node, command)
 
-            monitor = await stack.enter_async_context(_watched(node, hub, config, notifier))
+            monitor = await stack.enter_async_context(_watched(node, hub, uplink, folder, config, notifier))
             place = await stack.enter_async_context(
                 local_api.serving(obey, folder, config.local, clock, entropy, monitor=monitor)
             )
@@ -115,10 +115,14 @@ async def run(
 
 
 @asynccontextmanager
-async def _watched(node: Node, hub: Hub, config: Config, notifier: Notifier) -> AsyncIterator[Monitor]:
+async def _watched(
+    node: Node, hub: Hub, uplink: Uplink | None, folder: Folder, config: Config, notifier: Notifier
+) -> AsyncIterator[Monitor]:
     """Let the service manager and watching programs see how the node is."""
     async with pulse.beating(node, notifier) as found:
-        monitor = Monitor(node, found, [partial(of_hub, hub)])
+        ends_at_s = tls.ends_at_s(tls.load_certificate(folder.tls))
+        sources = partial(of_hub, hub), partial(of_uplink, uplink), partial(of_certificate, ends_at_s, node)
+        monitor = Monitor(node, found, sources)
         if not config.metrics.listen:
             yield monitor
             return
@@ -128,7 +132,7 @@ async def _watched(node: Node, hub: Hub, config: Config, notifier: Notifier) -> 
 
 @asynccontextmanager
 async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterator[tuple[Hub, Server]]:
-    certificate = certificate_hash(ensure_certificate(folder.tls, node.id))
+    certificate = tls.certificate_hash(tls.ensure_certificate(folder.tls, node.id))
     hub = Hub(node, certificate, waiting_max=config.limits.intake_waiting_max)
     bounds = Bounds(lines=config.limits.connections_max, per_host=config.limits.connections_per_host_max)
     server = await serve(hub, folder.tls, config.listen.host, config.listen.port, bounds=bounds)

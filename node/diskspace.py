@@ -55,11 +55,13 @@ class Forecast:
         space: as it is now.
         bytes_a_day: growth of the store; None until samples span a day.
         days_left: until only the reserve is free; None when nothing grows, or nothing is known yet.
+        reserve_bytes: that must stay free.
     """
 
     space: Space
     bytes_a_day: float | None
     days_left: float | None
+    reserve_bytes: int = RESERVE_BYTES
 
     @property
     def low(self) -> bool:
@@ -69,7 +71,7 @@ class Forecast:
     @property
     def full(self) -> bool:
         """Whether only the reserve is left."""
-        return self.space.free_bytes <= RESERVE_BYTES
+        return self.space.free_bytes <= self.reserve_bytes
 
 
 def measure(conn: Connection) -> Space:
@@ -87,15 +89,16 @@ def measure(conn: Connection) -> Space:
         raise StoreError(f"the disk does not answer: {exc.strerror}", hint="Look at the disk and its rights.") from exc
 
 
-def forecast(samples: Sequence[Sample], now_ms: int, space: Space) -> Forecast:
-    """Say how long the disk lasts if the store grows on as in the last weeks."""
-    counted = sorted(_counted(samples, now_ms), key=lambda one: one.at_ms)
-    if not counted or now_ms - counted[0].at_ms < DAY_MS:
-        return Forecast(space, None, 0.0 if space.free_bytes <= RESERVE_BYTES else None)
-    grown = max(space.store_bytes - counted[0].bytes, 0)
-    a_day = grown * DAY_MS / (now_ms - counted[0].at_ms)
-    room = max(space.free_bytes - RESERVE_BYTES, 0)
-    return Forecast(space, a_day, room / a_day if a_day else 0.0 if not room else None)
+def forecast(samples: Sequence[Sample], now_ms: int, space: Space, reserve_bytes: int = RESERVE_BYTES) -> Forecast:
+    """Say how long the disk lasts if the store grows on as in the last weeks.
+
+    Args:
+        reserve_bytes: that must stay free; what a ballast file holds back is taken off it.
+    """
+    room = max(space.free_bytes - reserve_bytes, 0)
+    a_day = _pace(sorted(_counted(samples, now_ms), key=lambda one: one.at_ms), now_ms, space)
+    days_left = room / a_day if a_day else None
+    return Forecast(space, a_day, days_left if room else 0.0, reserve_bytes)
 
 
 def noted(samples: Sequence[Sample], sample: Sample) -> list[Sample] | None:
@@ -119,6 +122,13 @@ def note(conn: Connection, now_ms: int) -> None:
     samples = noted(load(conn), Sample(now_ms, measure(conn).store_bytes))
     if samples is not None:
         logs.set_meta(conn, GROWTH, json.dumps([[one.at_ms, one.bytes] for one in samples]).encode("ascii"))
+
+
+def _pace(counted: Sequence[Sample], now_ms: int, space: Space) -> float | None:
+    """Return bytes a day since the first sample that counts; None for less than a day."""
+    if not counted or now_ms - counted[0].at_ms < DAY_MS:
+        return None
+    return max(space.store_bytes - counted[0].bytes, 0) * DAY_MS / (now_ms - counted[0].at_ms)
 
 
 def _counted(samples: Sequence[Sample], now_ms: int) -> list[Sample]:

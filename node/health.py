@@ -60,6 +60,8 @@ async def ready(node: Node, pulse: Pulse) -> Health:
 
 
 async def _disk(node: Node) -> Word:
+    if node.room is not None and node.room.full:
+        return Word.FULL  # new work is refused until there is room for the ballast as well
     try:
         return word_of(await node.read(lambda conn: look(node, conn)))
     except StoreError:

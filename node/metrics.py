@@ -19,6 +19,7 @@ from node.safety import acked
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import LogRow
+from node.uplink import Uplink
 from protocol.log import decode_header
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -83,6 +84,18 @@ def of_store(node: Node, conn: Connection) -> Iterator[Family]:
     yield from _disk(node, conn)
 
 
+def of_uplink(uplink: Uplink | None, _conn: Connection) -> Iterator[Family]:
+    """Yield how the line to the parent is; nothing at the root."""
+    if uplink is not None:
+        yield gauge("parent_connected", "1 while a session with the parent, or a node above it, stands.", int(uplink.connected))
+        yield gauge("clock_skew_seconds", "How far this clock was ahead of the parent's at the last meeting.", uplink.line.skew_ms / MS)
+
+
+def of_certificate(ends_at_s: float, node: Node, _conn: Connection) -> Iterator[Family]:
+    """Yield how long the connection's certificate is dated; nodes do not look at that, inspecting proxies might."""
+    yield gauge("certificate_days_left", "Days for which the certificate is dated.", (ends_at_s - node.clock.wall_ms() / MS) / 86_400)
+
+
 def of_process(node: Node, began_s: float) -> Iterator[Family]:
     """Yield what the machine says of the program. began_s: monotonic time at which it started."""
     yield gauge("uptime_seconds", "Since the program started.", node.clock.monotonic_s() - began_s)
@@ -106,9 +119,7 @@ def _above(node: Node, conn: Connection, own: LogRow) -> Iterator[Family]:
         if one is not None:
             yield gauge(f"receipted_{place}_entries", f"Entries of the own log with a receipt ({place}).", one.size)
     heard = logs.get_meta(conn, "last_contact")
-    yield gauge(
-        "parent_contact_timestamp_seconds", "When the parent was last heard.", int(heard) / MS if heard else None
-    )
+    yield gauge("parent_contact_timestamp_seconds", "When the parent was last heard.", int(heard) / MS if heard else None)
 
 
 def _age_s(node: Node, conn: Connection, behind: Sequence[tuple[int, int]]) -> float:
@@ -131,6 +142,11 @@ def _disk(node: Node, conn: Connection) -> Iterator[Family]:
     yield gauge("disk_free_bytes", "Free on the store's disk.", found.space.free_bytes)
     yield gauge("store_growth_bytes_per_day", "Growth in the last weeks.", found.bytes_a_day)
     yield gauge("disk_days_left", "Days until only the reserve is free.", found.days_left)
+    yield gauge("disk_full", "1 while new work is refused for want of room.", int(_refuses(node, found.full)))
+
+
+def _refuses(node: Node, full: bool) -> bool:
+    return node.room.full if node.room is not None else full
 
 
 def _lines(family: Family) -> Iterator[str]:

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from node import diskspace, logs
@@ -99,7 +100,14 @@ def tell(node: str, found: diskspace.Forecast) -> None:
 
 def look(node: Node, conn: Connection) -> diskspace.Forecast:
     """Return how long the disk of a node's store lasts."""
-    return diskspace.forecast(diskspace.load(conn), node.clock.wall_ms(), diskspace.measure(conn))
+    reserve = diskspace.RESERVE_BYTES
+    if node.room is not None:  # the ballast is thrown off before the reserve is touched
+        reserve = node.room.sizes.reserve - _size_of(node.room.ballast)
+    return diskspace.forecast(diskspace.load(conn), node.clock.wall_ms(), diskspace.measure(conn), reserve)
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _something_small(conn: Connection) -> object:

@@ -79,6 +79,11 @@ def load_certificate(path: Path) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
+def ends_at_s(der: bytes) -> float:
+    """Return until when a certificate is dated, seconds since 1970."""
+    return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+
+
 def certificate_hash(der: bytes) -> bytes:
     """Return the 32 bytes that both sides of a connection sign in `hello`."""
     return hashlib.sha256(der).digest()

@@ -48,6 +48,13 @@ def test_only_the_reserve_left_is_an_alarm_at_any_pace() -> None:
         assert (found.days_left, found.low, found.full) == (0.0, True, True)
 
 
+def test_what_the_ballast_holds_back_is_room(tmp_path: Path) -> None:
+    """A reserve that the ballast more than covers leaves all that is free, and the ballast's surplus."""
+    samples = [Sample(NOW - 10 * DAY_MS, 100 * MIB)]
+    assert diskspace.forecast(samples, NOW, space(200 * MIB, 68 * MIB), 32 * MIB - 64 * MIB).days_left == 10.0
+    assert diskspace.forecast(samples, NOW, space(200 * MIB, 64 * MIB), 64 * MIB).full
+
+
 def test_a_dead_clock_battery_spoils_no_forecast() -> None:
     """A start in 1970 adds a sample of that time, which counts for nothing once the clock is right, and the others stay."""
     samples = [Sample(NOW - 10 * DAY_MS, 100 * MIB)]

@@ -8,10 +8,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node import metrics
+from node import health, metrics, pulse, tls
+from node.ballast import Room, Sizes
 from node.metrics import Family, Sample
 from node.node import Node
+from node.pulse import Pulse
 from node.store import logs
+from node.transport import HttpsTransport
+from node.uplink import Settings, Uplink
 from tests.node.building import (
     CITY,
     EAST,
@@ -118,6 +122,39 @@ async def test_no_person_is_in_the_numbers(tmp_path: Path) -> None:
     for canary in (ID_NUMBER, "1001", "王伟", number):
         assert canary not in text
     assert text.isascii()
+
+
+async def test_a_disk_that_refuses_work_shows(tmp_path: Path) -> None:
+    """While the ballast is off, `disk_full` is 1, whatever is free by now; the ballast counts as room."""
+    city = await found(tmp_path / "city")
+    assert (await collected(city))["tongban_disk_full"] == 0
+    city.room = Room(tmp_path / "city" / "tongban.sqlite3", Sizes(ballast=1 << 20))
+    city.room.look()
+    (tmp_path / "city" / "tongban.sqlite3.wal").unlink(missing_ok=True)
+    before = (await city.read(lambda conn: pulse.look(city, conn))).reserve_bytes
+    assert before == Sizes().reserve - (1 << 20)
+    city.room.full = True
+    assert (await collected(city))["tongban_disk_full"] == 1
+    ready = await health.ready(city, Pulse(city.clock.monotonic_s(), city.clock.monotonic_s()))
+    assert ready.shown() == {"ready": False, "checks": {"store": "ok", "disk": "full"}}
+
+
+async def test_the_line_to_the_parent_is_described(tmp_path: Path) -> None:
+    """Whether a session stands, and how far the clocks are apart; nothing at the root."""
+    east = await enrol(tmp_path / "east", await found(tmp_path / "city"), EAST)
+    uplink = Uplink(east, HttpsTransport(), Settings())
+    uplink.line.skew_ms = -1_500
+    shown = numbers(await east.read(lambda conn: metrics.render(metrics.of_uplink(uplink, conn))))
+    assert shown == {"tongban_parent_connected": 0, "tongban_clock_skew_seconds": -1.5}
+    assert await east.read(lambda conn: metrics.render(metrics.of_uplink(None, conn))) == ""
+
+
+async def test_the_certificate_has_an_end(tmp_path: Path) -> None:
+    """Days for which the connection's certificate is dated: thousands of years, as `node.tls` makes it."""
+    city = await found(tmp_path / "city")
+    der = tls.ensure_certificate(tmp_path / "node.pem", CITY)
+    text = await city.read(lambda conn: metrics.render(metrics.of_certificate(tls.ends_at_s(der), city, conn)))
+    assert numbers(text)["tongban_certificate_days_left"] > 2_000_000
 
 
 async def test_the_process_is_described(tmp_path: Path) -> None:

@@ -117,4 +117,4 @@ def test_a_disk_that_runs_out_is_written_down(tmp_path: Path) -> None:
     assert out.getvalue() == ""
     pulse.tell(CITY, Forecast(Space(1, 0, RESERVE_BYTES * 4), 1.0, 29.5))
     line = json.loads(out.getvalue())
-    assert (line["event"], line["level"], line["free_mib"], line["days"]) == ("disk.low", "warning", 1_024, 29.5)
+    assert (line["event"], line["level"], line["free_mib"], line["days"]) == ("disk.low", "warning", RESERVE_BYTES * 4 >> 20, 29.5)
