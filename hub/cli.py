@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 
 from node import config, console, logs
-from node.cli import administration, case, output
+from node.cli import administration, case, keys, output
 from node.cli import service as services
 from node.cli.execute import patiently, timed
 from node.cli.options import ADDRESS, LISTEN, NODE, Commands, Settings, with_settings
@@ -54,7 +54,7 @@ main = Program(
     help="通办 · Take cases in at any counter, decide them where they belong, lose nothing on the way.",
     epilog=EPILOG,
     hide_globals=False,
-    commands=[case.case, *administration.ALL, services.service],
+    commands=[case.case, *administration.ALL, *keys.ALL, services.service],
 )
 for _name in ("list", "show"):  # what is asked most, also without `case` before it
     main.add_command(case.case.commands[_name])
@@ -75,7 +75,7 @@ def init(settings: Settings, division: str, name: str, listen: str | None, adver
 
 @main.command()
 @click.argument("node", type=NODE)
-@click.option("--name", required=True, metavar="N", help="名称 · name of the new node")
+@click.option("--name", metavar="N", help="名称 · name of the new node")
 @click.option("--parent", type=NODE, metavar="NODE", help="上级 · its parent; else this node")
 @click.option(
     "--expires-h",
@@ -85,10 +85,13 @@ def init(settings: Settings, division: str, name: str, listen: str | None, adver
     metavar="N",
     help="有效小时 · hours for which the code is good",
 )
+@click.option("--again", is_flag=True, help="重新加入 · for the new machine of a node that is here: the old key is cut off")
 @with_settings
-def invite(settings: Settings, node: str, name: str, parent: str | None, expires_h: int) -> int:
+def invite(settings: Settings, node: str, name: str | None, parent: str | None, expires_h: int, again: bool) -> int:
     """邀请 · Make a one-time joining code for a new machine below."""
-    params = {"node": node, "name": name, "parent": parent, "expires_h": expires_h}
+    if not again and name is None:
+        raise click.UsageError("Missing option '--name'.")
+    params = {"node": node, "name": name, "parent": parent, "expires_h": expires_h, "again": again or None}
     return give(settings, "invite", lambda found: {"addresses": _commands().default_address(found)}, **params)
 
 

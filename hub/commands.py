@@ -203,9 +203,11 @@ async def _invite(node: Node, params: Mapping[str, Any], act: Act) -> dict[str, 
 
 def _wish(fields: Fields) -> dict[str, Any]:
     """Read an invitation: the keywords of `enrolment.invite`."""
+    again = fields.flag("again", default=False)
     return {
         "invited": fields.text("node"),
-        "name": fields.checked("name", clean),
+        "again": again,
+        "name": fields.optional_text("name") if again else fields.checked("name", clean),
         "parent": fields.optional_text("parent"),
         "expires_h": fields.integer("expires_h", 1, limits.INVITE_HOURS_MAX, default=EXPIRES_H),
         "addresses": fields.texts("addresses", lambda text: configuration.parse_address(text, "addresses")),

@@ -17,11 +17,12 @@ from node.ledger import Changes, Draft, Ledger
 from node.node import Node
 from node.registrar import take_in
 from node.rulebook import is_behind, may_invite
+from node.store import facts, logs
 from node.store.database import Connection
-from protocol import divisions, joincode, keys, messages, register
+from protocol import divisions, joincode, keys, limits, messages, register
 from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
 from protocol.log import Bundle, Header, decode_header, hash_header
-from protocol.register import Fact, Invite, Right, Rules
+from protocol.register import Fact, Invite, NodeRecord, Right, Rules
 
 HOUR_MS: Final = 3_600_000
 
@@ -37,29 +38,41 @@ class Invited:
 
 
 async def invite(
-    node: Node, invited: str, name: str, *, parent: str | None, expires_h: int, addresses: tuple[str, ...], officer: str | None = None
+    node: Node,
+    invited: str,
+    name: str | None,
+    *,
+    parent: str | None,
+    expires_h: int,
+    addresses: tuple[str, ...],
+    officer: str | None = None,
+    again: bool = False,
 ) -> Invited:
     """State an invitation and return its joining code.
 
     Args:
         addresses: of this hub, beside those that it announced; only for children of its own.
+        again: for a node that is enrolled here and has a new machine; it keeps name, place and rights.
 
     Raises:
-        CommandRefused: not a node id, there already, not ours to invite, or a parent whose address nobody knows.
+        CommandRefused: not a node id, there already (or not there, of one invited again), not ours to invite, or a parent
+            whose address nobody knows.
     """
-    parent = parent or node.id
-    _check_invitation(node, invited, parent)
+    held = node.rules.record(invited) if again else None
+    parent = parent or (held.parent if held is not None and held.parent is not None else node.id)
+    _check_invitation(node, invited, parent, again=again)
     addresses = _addresses(node, parent, addresses)
     seed = node.entropy.bytes(keys.SEED_BYTES)
     now = node.clock.wall_ms()
     expires = now + expires_h * HOUR_MS
     fields = {
         "node": invited,
-        "name": name,
+        "name": held.name if held is not None else name,
         "parent": parent,
         "key": keys.SigningKey(seed).public,
         "expires": expires,
-        "rights": [str(right) for right in rights_of(invited)],
+        "rights": list(held.rights) if held is not None else [str(right) for right in rights_of(invited)],
+        **({"again": True} if again else {}),
     }
 
     def state(conn: Connection, changes: Changes) -> None:
@@ -77,11 +90,16 @@ def rights_of(node: str) -> tuple[Right, ...]:
     return () if place.tier is divisions.Tier.VILLAGE or place.suffix else register.HUB_RIGHTS
 
 
-def _check_invitation(node: Node, invited: str, parent: str) -> None:
+def _check_invitation(node: Node, invited: str, parent: str, *, again: bool) -> None:
     if not divisions.is_node_id(invited):
         raise CommandRefused(f"{invited!r} is not a node id", hint="12 digits, with -suffix for a department.")
-    if node.rules.record(invited) is not None:
-        raise CommandRefused(f"node {invited} is enrolled already", hint="`tongban status` shows the network.")
+    held = node.rules.record(invited)
+    if held is not None and not again:
+        raise CommandRefused(
+            f"node {invited} is enrolled already", hint="`tongban status` shows the network; --again for its new machine."
+        )
+    if again and (held is None or held.parent != parent):
+        raise CommandRefused(f"node {invited} is not enrolled below {parent}", hint="Leave --again out for a new node.")
     view = node.rules.now
     if node.rules.record(parent) is None or (parent != node.id and not view.above(node.id, parent)):
         raise CommandRefused(f"{parent} does not stand at or below this node", hint="Invite at the hub above it.")
@@ -152,10 +170,12 @@ class Enrolment:
             )
         fact, invite = found
         known = ledger.rules.record(ask.node)
-        if known is not None:
-            if known.key == ask.key:
-                return  # the answer was lost: the same machine gets the same enrolment
+        if known is not None and known.key == ask.key:
+            return  # the answer was lost: the same machine gets the same enrolment
+        if known is not None and (not invite.again or _is_used(ledger, conn, ask.node, fact.link)):
             raise JoinRefused("the joining code was used by another machine")
+        if invite.again and any(record.key == ask.key for record in ledger.rules.records(ask.node)):
+            raise JoinRefused("the machine comes with a key that it had before", hint="Join with an empty --data folder.")
         if now > invite.expires:
             raise JoinRefused("the joining code has expired")
         if ask.node != invite.node or invite.parent != self._node.id:
@@ -172,7 +192,8 @@ class Enrolment:
             "certificate": ask.certificate,
             "proof": ask.proof,
         }
-        ledger.append(conn, [Draft("node.enrol", now, fields)], changes)
+        cut = _cut_at_held(ledger, conn, known, now) if known is not None else []
+        ledger.append(conn, [*cut, Draft("node.enrol", now, fields)], changes)
         faults.point("enrolment.stated")
         take_in(ledger, conn, changes, now)
         changes.rules = True
@@ -184,6 +205,21 @@ class Enrolment:
             is_open = invite.node == ask.node and invite.parent == self._node.id and now <= invite.expires
             if is_open and may_invite(self._node.rules, fact):
                 raise JoinRefused("the joining code is not genuine: this node was invited with another one")
+
+
+def _is_used(ledger: Ledger, conn: Connection, node: str, invite: bytes) -> bool:
+    """Tell whether one of a node's keys came by this invitation."""
+    enrolments = (facts.find(conn, record.enrolment) for record in ledger.rules.records(node))
+    return any(fact is not None and fact.header.fields.get("invite") == invite for fact in enrolments)
+
+
+def _cut_at_held(ledger: Ledger, conn: Connection, known: NodeRecord, now: int) -> list[Draft]:
+    """Return the revocation of the key that a new machine replaces: it is trusted as far as its logs are here."""
+    if ledger.rules.is_revoked_key(known.node, known.key):
+        return []  # by hand, before; where its cuts stand was somebody's choice
+    rows = [row for row in logs.logs_of(conn, [known.node]) if row.key == known.key and row.size and not row.branch]
+    cuts = [[row.log.incarnation, row.size, row.root] for row in rows[-limits.INCARNATIONS_MAX :]]
+    return [Draft("node.revoke", now, {"node": known.node, "key": known.key, "cuts": cuts})]
 
 
 def _check_inviter(ledger: Ledger, fact: Fact) -> None:

@@ -32,6 +32,7 @@ from node.monitoring import Monitor
 from node.node import Node
 from node.ports import Clock, Entropy
 from node.registrar import take_in
+from node.rekeying import destroying_spent
 from node.store.database import Connection
 from node.transport import HttpsTransport
 from node.upgrades import catch_up
@@ -95,6 +96,7 @@ async def run(
             await catch_up(node)
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
+            stack.enter_context(destroying_spent(node))
 
             async def obey(command: Command) -> object:
                 if command.name == STOP:  # works on every system, and for who did not start this process

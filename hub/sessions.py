@@ -135,7 +135,7 @@ class Sessions:
             raise NotPermitted(f"the key of node {node} was revoked", hint="Join again with a new code.")
 
     def _is_trusted(self, node: str, key: bytes) -> bool:
-        return not any(one.node == node and one.key == key for one in self._node.rules.revocations)
+        return not self._node.rules.is_distrusted(node, key)
 
     def _begin(self, token: bytes, session: Session) -> None:
         """Begin a session; one node's many sessions never push out another's."""

@@ -168,6 +168,25 @@ class Folder:
             raise StoreError(f"{path}: another key has this name", hint="Keys are never overwritten.")
         write_private(path, seed.hex().encode("ascii") + b"\n")
 
+    def destroy_seed(self, name: str) -> None:
+        """Overwrite a private seed and take its file away; a missing one is no error.
+
+        Raises:
+            StoreError: the disk or the rights of this user refuse.
+        """
+        path = self.seed(name)
+        try:
+            with path.open("r+b") as stream:
+                stream.write(b"0" * path.stat().st_size)
+                stream.flush()
+                os.fsync(stream.fileno())
+            path.unlink()
+            _sync_folder(path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise StoreError(f"{path}: cannot be destroyed: {exc.strerror}", hint="Take it away by hand.") from exc
+
     def save_api(self, place: ApiPlace) -> None:
         """Tell commands on this machine where the local API is."""
         value = {"pid": place.pid, "url": place.url, "token": place.token, "web": place.web}

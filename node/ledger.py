@@ -147,6 +147,7 @@ class Ledger:
 
     def __init__(self, identity: Identity, rules: Rules) -> None:
         self.identity = identity
+        self.keys = {identity.key.public: identity.key}  # this one, and older or drafted ones that are still here
         self.rules = rules
         self.judge = RulesJudge(rules)
         self.feed: FeedHook | None = None  # a hub sets it: who is to be told
@@ -165,6 +166,12 @@ class Ledger:
         """Forget what is remembered of the own log's end: its tail came back from the parent, or a unit failed."""
         self._sealed = None
         self._count, self._claimed_high, self.received_at = 0, -1, None
+
+    def speaking(self) -> list[keys.SigningKey]:
+        """Return the keys to greet a hub with: the present one, then those before it, in case it has not heard of it yet."""
+        had = [record.key for record in reversed(self.rules.records(self.identity.node))]
+        older = [self.keys[public] for public in had if public in self.keys and public != self.identity.key.public]
+        return [self.identity.key, *older]
 
     # --- own entries
 
@@ -408,7 +415,9 @@ class Ledger:
     def recover(self, conn: Connection) -> None:
         """Take all that is in memory from the store again; what may have been lost is signed again, equal."""
         incarnation = logs.get_meta(conn, "incarnation") or self.identity.incarnation
-        self.become(replace(self.identity, incarnation=incarnation))
+        row = logs.find_log(conn, LogId(self.identity.node, incarnation))
+        key = self.keys.get(row.key, self.identity.key) if row is not None else self.identity.key
+        self.become(replace(self.identity, incarnation=incarnation, key=key))
         self.reload(conn)
 
 

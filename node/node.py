@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from node.ballast import Room
+from node.keyring import Keyring
 from node.ledger import Changes, Identity, Ledger
 from node.ports import Clock, Entropy
 from node.rulebook import load_rules
@@ -17,6 +18,7 @@ from node.store import logs
 from node.store.database import Connection, Store
 from protocol import keys
 from protocol.errors import StoreDamaged, StoreError, StoreFull
+from protocol.log import LogId
 from protocol.register import Rules
 
 PROGRAM: Final = "tongban/0.1"
@@ -34,6 +36,7 @@ class Node:
         listeners: called on the event loop after each commit.
         listen: where it answers others, while it runs.
         sealing: loads the key that opens what was sealed for this node; None where it has no folder of keys.
+        keyring: the keys in its folder, where it has one.
         room: on the disk, while the node runs.
     """
 
@@ -44,6 +47,7 @@ class Node:
     listeners: list[Listener] = field(default_factory=list)
     listen: str | None = None
     sealing: Callable[[], keys.SealingKey] | None = None
+    keyring: Keyring | None = None
     room: Room | None = None
 
     @property
@@ -109,21 +113,27 @@ class Node:
         await self.store.close()
 
 
-def open_ledger(conn: Connection, key: keys.SigningKey) -> Ledger:
+def open_ledger(conn: Connection, key: keys.SigningKey, *others: keys.SigningKey) -> Ledger:
     """Load a node's identity and rules from its store.
 
+    Args:
+        key, others: those that the node has; that of its own log is the one with which it speaks.
+
     Raises:
-        StoreError: no node lives in this store. StoreDamaged: its log is not this key's.
+        StoreError: no node lives in this store. StoreDamaged: the key of its log is not among these.
     """
     node, incarnation = logs.get_meta(conn, "node"), logs.get_meta(conn, "incarnation")
     network = logs.get_meta(conn, "network")
     if node is None or incarnation is None or network is None:
         raise StoreError("no node lives in this folder", hint="Begin with `tongban init` or `tongban join`.")
-    ledger = Ledger(Identity(node.decode(), incarnation, key, network), load_rules(conn))
-    record = ledger.rules.record(ledger.identity.node)
-    if key.public not in {ledger.own_row(conn).key, record.key if record is not None else b""}:
+    own = logs.find_log(conn, LogId(node.decode(), incarnation))
+    ring = {one.public: one for one in (key, *others)}
+    if own is not None and own.key not in ring:
         raise StoreDamaged(
-            "the store and the key of this folder are not of one machine",
-            hint="Put back the folder as it was, or `tongban restore FILE`; a foreign -wal file beside the store does this, too.",
+            "the store and the keys of this folder are not of one machine",
+            hint="Put back the folder as it was, or `tongban restore FILE`; a foreign -wal file beside the store does this, too. "
+            "If the key is lost, ask the parent for a code: `tongban invite NODE --again`.",
         )
+    ledger = Ledger(Identity(node.decode(), incarnation, ring[own.key] if own is not None else key, network), load_rules(conn))
+    ledger.keys.update(ring)
     return ledger

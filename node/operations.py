@@ -17,6 +17,7 @@ from typing import Any, Final
 from node import clones, inspection, rebuilding
 from node.node import Node
 from node.office import Act, Answer, Desk, at_desk, counter, officers, opening, publishing
+from node.office import keys as office_keys
 from node.office.counter import File, Material
 from node.views import export, listing, page, status
 from node.views.common import time_text as time_text  # noqa: PLC0414 - whoever registers an operation prints times alike
@@ -324,6 +325,35 @@ async def _status(node: Node, params: Mapping[str, Any], _act: Act) -> object:
     return await node.read(lambda conn: status.status(node, conn))
 
 
+async def _key_show(node: Node, params: Mapping[str, Any], _act: Act) -> object:
+    read_params("key.show", params, _nothing)
+    return await node.read(lambda conn: office_keys.show(node, conn))
+
+
+async def _key_rotate(node: Node, params: Mapping[str, Any], act: Act) -> object:
+    read_params("key.rotate", params, _nothing)
+    return await office_keys.replace(node, act)
+
+
+async def _revoke(node: Node, params: Mapping[str, Any], act: Act) -> object:
+    return await office_keys.revoke(node, read_params("revoke", params, _revocation), act)
+
+
+def _revocation(fields: Fields) -> office_keys.Revocation:
+    return office_keys.Revocation(
+        fields.text("node"),
+        fields.text("reason"),
+        fields.optional_text("key"),
+        fields.integer("before", 0, limits.TIME_MS_MAX) if fields.has("before") else None,
+        _flag(fields, "dry_run"),
+    )
+
+
+async def _retire(node: Node, params: Mapping[str, Any], act: Act) -> object:
+    closed, reason = read_params("retire", params, lambda fields: (fields.text("node"), fields.text("reason")))
+    return await office_keys.retire(node, closed, reason, act)
+
+
 async def _verify(node: Node, params: Mapping[str, Any], _act: Act) -> object:
     read_params("verify", params, _nothing)
     return (await inspection.verify(node)).shown()
@@ -388,6 +418,7 @@ _WRITING: Final[Mapping[str, Reader]] = {
     "case.offer": _case(counter.offer, to=_maybe("to"), reason=_maybe("reason")),
     "case.take": _case(counter.take),
     "case.return": _case(counter.return_, reason=_text("reason")),
+    "case.adopt": _case(counter.adopt, entries=_texts("entries", required=True)),
     "case.reclaim": _case(counter.reclaim, reason=_text("reason"), after=_maybe("after")),
 }
 
@@ -398,6 +429,10 @@ _READING: Final[Mapping[str, Operation]] = {
     "list": _list,
     "show": _show,
     "status": _status,
+    "key.show": _key_show,
+    "key.rotate": _key_rotate,
+    "revoke": _revoke,
+    "retire": _retire,
     "verify": _verify,
     "clones": _clones,
     "clones.keep": _clones_keep,

@@ -315,7 +315,7 @@ def _authors(rows: Sequence[EntryRow]) -> set[str]:
 
 
 def _stand(rules: Rules, log: LogRow, index: int, leaf: bytes, header: Header) -> Held:
-    return Held(leaf, header, order_of(rules, log.log, log.branch, index), is_cut(rules, log.log, log.key, index))
+    return Held(leaf, header, order_of(rules, log.log, log.branch, index), is_cut(rules, log.log, log.key, index, log.branch))
 
 
 class _Stated(msgspec.Struct):

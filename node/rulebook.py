@@ -14,7 +14,7 @@ from protocol.register import RULE_TYPES, Fact, Register, Right, Rules, read_reg
 from protocol.standing import is_closed, is_cut
 
 REPLACING: Final = frozenset({"node.key", "network.recovery"})
-KEYING: Final = REPLACING | {"node.enrol"}  # they make keys known
+KEYING: Final = REPLACING | {"node.enrol", "node.revoke"}  # they make keys known, or known as not to be trusted
 ENROLLING: Final = KEYING | {"node.invite"}
 AGAIN_MAX: Final = 1_000  # enrolments without effect that are looked at again at a time: a signature each, at worst
 UPSETTING: Final = frozenset({"node.admit", "node.revoke"})  # they change how older entries stand
@@ -61,7 +61,9 @@ def _note_key(conn: Connection, rules: Rules, fact: Fact) -> None:
     if is_behind(conn, rules, fact.leaf):
         return  # whoever signed this had the key no longer
     try:
-        if fact.header.type == "node.key":
+        if fact.header.type == "node.revoke":
+            rules.note_revocation(fact)
+        elif fact.header.type == "node.key":
             rules.note_rotation(fact)
         elif fact.header.type == "network.recovery":
             rules.note_recovery(fact)
@@ -88,7 +90,7 @@ def is_behind(conn: Connection, rules: Rules, leaf: bytes) -> bool:
     if place is None:
         return False
     row, index = logs.load_log(conn, place[0]), place[1]
-    return is_cut(rules, row.log, row.key, index) or is_closed(rules, row.log, row.key, index)
+    return is_cut(rules, row.log, row.key, index, row.branch) or is_closed(rules, row.log, row.key, index)
 
 
 def may_invite(rules: Rules, invite: Fact) -> bool:
@@ -121,7 +123,7 @@ def take_register(conn: Connection, rules: Rules, entry_id: int, found: Register
 def _has_cut_entries(conn: Connection, rules: Rules, node: str) -> bool:
     """Tell whether entries are here that a node's replaced key signed behind its end: seldom so, and then cases change."""
     return any(
-        is_cut(rules, row.log, row.key, logs.last_index(conn, row.id))
+        is_cut(rules, row.log, row.key, logs.last_index(conn, row.id), row.branch)
         for row in logs.logs_of(conn, [node])
     )
 

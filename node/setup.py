@@ -12,10 +12,12 @@ from typing import Final
 from node import faults
 from node.acceptance import accept_bundles
 from node.folder import Folder
+from node.keyring import Keyring
 from node.ledger import Changes, Draft, Identity, Ledger
 from node.node import PROGRAM, Node, open_ledger
 from node.ports import Clock, Entropy
 from node.projection import Batch
+from node.rekeying import destroy_spent
 from node.store import logs
 from node.store.checking import check_file
 from node.store.database import Connection, Database, Store
@@ -155,18 +157,35 @@ async def open_node(folder: Folder, clock: Clock, entropy: Entropy) -> Node:
     check_file(folder.store)
     store = await Database.open(folder.store)
     try:
-        node = await node_of(store, keys.SigningKey(folder.load_seed("signing")), clock, entropy)
+        ring = Keyring(folder)
+        node = await node_of(store, _any_key(ring), clock, entropy, ring)
+        await destroy_spent(node)
     except BaseException:
         await store.close()
         raise
-    node.sealing = lambda: keys.SealingKey(folder.load_seed("sealing"))
+    node.sealing = lambda: ring.sealing(_seal_key(node))
     return node
 
 
-async def node_of(store: Store, key: keys.SigningKey, clock: Clock, entropy: Entropy) -> Node:
-    """Make a node from an open store."""
-    ledger = await store.own(lambda conn: open_ledger(conn, key))
-    return Node(store, ledger, clock, entropy)
+def _seal_key(node: Node) -> bytes:
+    record = node.rules.record(node.id)
+    return record.seal_key if record is not None else b""
+
+
+def _any_key(ring: Keyring) -> keys.SigningKey:
+    found = ring.signing()
+    if not found:
+        raise StoreError(f"{ring.folder.seed('signing')}: the node's key is missing", hint="Restore it from the key backup.")
+    return found[0]
+
+
+async def node_of(
+    store: Store, key: keys.SigningKey, clock: Clock, entropy: Entropy, keyring: Keyring | None = None
+) -> Node:
+    """Make a node from an open store. keyring: the folder's keys, where it has one."""
+    others = keyring.signing() if keyring is not None else []
+    ledger = await store.own(lambda conn: open_ledger(conn, key, *others))
+    return Node(store, ledger, clock, entropy, keyring=keyring)
 
 
 def own_log(node: Node) -> LogId:

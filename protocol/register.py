@@ -131,6 +131,7 @@ class Rules(Ruleset):
         self.registers.append(register)
         for fact in facts:
             reason = self._fold(register.number, fact)
+            self.distrusted.pop(fact.leaf, None)
             if reason is not None:
                 self.voids.setdefault(fact.leaf, reason)
                 self._forget_local(fact)
@@ -193,6 +194,12 @@ class Rules(Ruleset):
         self.local_closings[self.root, held.key] = dict(fields.closes)
         self.newest_recovery = fields.number
         return self._note_newer(_with_key(held, fields, recovery.leaf))
+
+    def note_revocation(self, revocation: Fact) -> None:
+        """Distrust a key that a node above its owner revokes, before a register says so; what it signed is judged by that."""
+        fields = read_fields(revocation.header)
+        if isinstance(fields, Revoke) and revocation.leaf not in self._taken and self.now.above(revocation.header.node, fields.node):
+            self.distrusted[revocation.leaf] = (fields.node, fields.key)
 
     def has_keyed(self, node: str, leaf: bytes) -> bool:
         """Tell whether a fact gave a node one of the keys that are known of it."""

@@ -113,6 +113,7 @@ class Ruleset:
         revocations: with effect, in register order; they hold whatever the basis.
         admissions: node → admissions with effect, in register order.
         closings: (node, replaced key) → incarnation → size up to which that key is trusted; of other incarnations, 0.
+        distrusted: leaf hash of a revocation that no register has taken in → (node, key): it opens no session any more.
         recoveries: number of the newest recovery of the root's key that a register took in; 0 = none.
         local: nodes enrolled here that no register has taken in.
         newer: node → its records with newer keys that no register has taken in, the newest last.
@@ -127,6 +128,7 @@ class Ruleset:
     revocations: list[Revoke] = field(default_factory=list)
     admissions: dict[str, list[Admit]] = field(default_factory=dict)
     closings: dict[tuple[str, bytes], dict[bytes, int]] = field(default_factory=dict)
+    distrusted: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
     recoveries: int = 0
     local: dict[str, NodeRecord] = field(default_factory=dict)
     newer: dict[str, list[NodeRecord]] = field(default_factory=dict)
@@ -201,6 +203,10 @@ class Ruleset:
         """Tell whether the key that a node has now was revoked."""
         record = self.record(node)
         return record is not None and self.is_revoked_key(node, record.key)
+
+    def is_distrusted(self, node: str, key: bytes) -> bool:
+        """Tell whether a key opens no session: it was revoked, also if no register says so yet."""
+        return (node, key) in self.distrusted.values() or self.is_revoked_key(node, key)
 
     def is_revoked_key(self, node: str, key: bytes) -> bool:
         """Tell whether one of a node's keys was revoked."""

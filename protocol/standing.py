@@ -46,21 +46,22 @@ def order_of(rules: Ruleset, log: LogId, branch: bytes, index: int) -> Order:
     return (len(admitted) + 2, 0, own, index)
 
 
-def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int) -> bool:
+def is_cut(rules: Ruleset, log: LogId, key: bytes, index: int, branch: bytes = b"") -> bool:
     """Tell whether an entry stands behind a cut of the log's key: 0 for every incarnation not named.
 
-    Two things cut: the key's revocation, and its replacement by a newer one, as far as registers say so.
+    Two things cut: the key's revocation, and its replacement by a newer one, as far as registers say so. A rival branch
+    (named by its first differing leaf) is not the history that was cut: nothing of it is trusted under such a key.
     """
     if rules.closings:
         closed = rules.closings.get((log.node, key))
-        if closed is not None and index >= closed.get(log.incarnation, 0):
+        if closed is not None and (branch or index >= closed.get(log.incarnation, 0)):
             return True
     if not rules.revocations:
         return False
     for revocation in rules.revocations:
         if revocation.node == log.node and revocation.key == key:
             sizes = [size for incarnation, size, _ in revocation.cuts if incarnation == log.incarnation]
-            if index >= max(sizes, default=0):
+            if branch or index >= max(sizes, default=0):
                 return True
     return False
 

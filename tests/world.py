@@ -25,7 +25,9 @@ from typing import Any, Self, TypeVar
 from hub.app import Hub
 from hub.enrolment import invite
 from node import faults, setup
+from node.folder import Folder
 from node.joining import join
+from node.keyring import Keyring
 from node.node import Node
 from node.ports import Response
 from node.store import logs
@@ -394,7 +396,7 @@ class World:
             return
         await asyncio.sleep(0.01)  # whatever was running is buried by now
         place.store = self.disk(place.file)
-        place.node = await setup.node_of(place.store, place.key, place.clock, place.entropy)
+        place.node = await setup.node_of(place.store, place.key, place.clock, place.entropy, Keyring(Folder(place.folder)))
         place.tasks = set()
         place.up = True
         self._wire(place)
@@ -477,7 +479,8 @@ class World:
     def _machine(self, name: str) -> tuple[Path, SeededEntropy, keys.SigningKey, bytes, VirtualClock]:
         folder = self.folder / name
         folder.mkdir(parents=True)
-        entropy = SeededEntropy((self.seed, name))
+        earlier = len(list(self.folder.glob(f"{name} old*")))
+        entropy = SeededEntropy((self.seed, name, earlier) if earlier else (self.seed, name))
         return folder, entropy, keys.SigningKey(entropy.bytes(32)), entropy.bytes(32), VirtualClock(self.loop)
 
     async def found(self, name: str, title: str) -> Place:
@@ -488,12 +491,12 @@ class World:
         await setup.found(store, name, title, key, keys.SealingKey(entropy.bytes(32)).public, recovery, clock, entropy)
         return await self._settle(name, None, store, (folder, entropy, key, certificate, clock))
 
-    async def enrol(self, name: str, title: str, parent: str) -> Place:
+    async def enrol(self, name: str, title: str, parent: str, *, again: bool = False) -> Place:
         """Invite a place at its parent and join it; whatever crashes on the way is done again."""
         machine = self._machine(name)
         folder, entropy, key, _, clock = machine
         seal = keys.SealingKey(entropy.bytes(32)).public
-        code = await self.again(lambda: self.at(parent, self._invite(parent, name, title)))
+        code = await self.again(lambda: self.at(parent, self._invite(parent, name, title, again=again)))
         joined = await self.again(lambda: self.at(name, join(code, key, seal, self.link(name))))
 
         async def begin() -> Disk:
@@ -512,9 +515,17 @@ class World:
         self._follow(place)
         return place
 
-    async def _invite(self, parent: str, name: str, title: str) -> joincode.JoinCode:
+    async def rebuild(self, name: str) -> Place:
+        """Give a place that is here a new machine: an empty disk, and new keys; the old one's folder stays as it was."""
+        old = self.places[name]
+        await self.stop(name)
+        old.folder = old.folder.rename(old.folder.with_name(f"{name} old"))
+        assert old.parent is not None
+        return await self.enrol(name, "", old.parent, again=True)
+
+    async def _invite(self, parent: str, name: str, title: str, *, again: bool = False) -> joincode.JoinCode:
         node = self.places[parent].node
-        invited = await invite(node, name, title, parent=None, expires_h=168, addresses=(f"{parent}:1",))
+        invited = await invite(node, name, title, parent=None, expires_h=168, addresses=(f"{parent}:1",), again=again)
         return joincode.parse_code(invited.code)
 
     async def again(self, work: Any) -> Any:
@@ -527,7 +538,7 @@ class World:
 
     async def _settle(self, name: str, parent: str | None, store: Disk, machine: Any) -> Place:
         folder, entropy, key, certificate, clock = machine
-        node = await setup.node_of(store, key, clock, entropy)
+        node = await setup.node_of(store, key, clock, entropy, Keyring(Folder(folder)))
         place = Place(name, folder, key, clock, entropy, certificate, parent, store, node, Hub(node, certificate))
         self._wire(place)
         self.places[name] = place

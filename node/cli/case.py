@@ -258,6 +258,15 @@ def reclaim(settings: Settings, case: str, after: str | None, reason: str) -> in
     return give(settings, "case.reclaim", case=case, after=after, reason=reason)
 
 
+@case.command()
+@_case
+@click.argument("entries", nargs=-1, required=True, metavar="ENTRY...")
+@with_settings
+def adopt(settings: Settings, case: str, entries: tuple[str, ...]) -> int:
+    """追认 · Vouch for entries that came late or stand behind a revocation, by their links in hex."""
+    return give(settings, "case.adopt", case=case, entries=entries)
+
+
 @case.command("list")
 @click.option("--state", type=click.Choice(STATES), help="状态 · only cases in this state")
 @click.option("--holder", type=NODE, metavar="NODE", help="现办单位 · only cases that this node holds")

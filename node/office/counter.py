@@ -270,6 +270,12 @@ def reclaim(desk: Desk, case: str, *, reason: str, after: str | None = None) -> 
     return dossier.spine("reclaim", {}, _reason(reason)) if after is None else dossier.reclaim_after(after, _reason(reason))
 
 
+def adopt(desk: Desk, case: str, *, entries: Sequence[str]) -> Answer:
+    """Let entries that came late or stand behind a cut (links in hex, or their beginnings) be shown as vouched for."""
+    dossier = Dossier.open(desk, case)
+    return dossier.spine("adopt", {"of": [dossier.find_link(entry) for entry in entries]})
+
+
 # --- values
 
 

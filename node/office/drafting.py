@@ -111,7 +111,7 @@ class Dossier:
 
     def reclaim_after(self, entry: str, body: Mapping[str, Any]) -> Answer:
         """Reclaim the case behind an entry further back, whose link begins with these hex digits."""
-        link = self._find_link(entry)
+        link = self.find_link(entry)
         before = fold(self._chain(link), self.desk.node.ledger.judge).context
         if before is None or before.tip != link:
             raise CommandRefused(f"entry {entry} moves no custody", hint="Name an entry that advanced the case.")
@@ -165,7 +165,8 @@ class Dossier:
 
     # --- entries further back
 
-    def _find_link(self, entry: str) -> bytes:
+    def find_link(self, entry: str) -> bytes:
+        """Return the link of the one entry of the case that begins with these hex digits; raises NotFound."""
         found = {held.link for held in self.held() if held.link.hex().startswith(entry.lower())}
         if len(entry) < KEY_PREFIX_MIN or len(found) != 1:
             raise NotFound(

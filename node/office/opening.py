@@ -32,6 +32,7 @@ from protocol.transitions import TABLE_VERSION
 FORM_FIELDS_MAX: Final = 200
 PHONE_CHARS_MAX: Final = 40
 SERIAL: Final = "serial."
+SERIALS_PER_MACHINE: Final = 10_000  # of one day, before the serials of a node's next machine begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +195,19 @@ def _next_number(desk: Desk) -> str:
     if day.year not in numbers.YEARS:
         raise InputError(f"no number can be made for the year {day.year}", hint="Correct the clock of this machine.")
     name = f"{SERIAL}{day.isoformat()}"
-    serial = int(logs.get_meta(desk.conn, name) or 0) + 1
+    serial = int(logs.get_meta(desk.conn, name) or _first_serial(desk)) + 1
     number = numbers.make_number(desk.node.id, day, serial)
     while cases.is_number_known(desk.conn, number):
         serial += 1
         number = numbers.make_number(desk.node.id, day, serial)
     logs.set_meta(desk.conn, name, str(serial).encode())
     return number
+
+
+def _first_serial(desk: Desk) -> int:
+    """Return behind which serial a day begins: a rebuilt machine keeps clear of what its predecessor may have printed."""
+    machines = {record.enrolment for record in desk.node.rules.records(desk.node.id)}
+    return SERIALS_PER_MACHINE * max(0, len(machines) - 1)
 
 
 def _try(desk: Desk, draft: Draft, number: str) -> None:

@@ -13,6 +13,7 @@ from node.projection import Batch
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import LogRow
+from protocol.chain import verify_chain
 from protocol.errors import DecodeError, ProofInvalid, UnknownSigner
 from protocol.log import Bundle, Header, LogId, decode_body, hash_body
 
@@ -48,6 +49,22 @@ def _only_entry(ledger: Ledger, conn: Connection, bundle: Bundle) -> Sparse:
     if len(taken) != 1:
         raise ProofInvalid("another entry is held under this place")
     return taken[0]
+
+
+async def learn_chain(node: Node, chain: Sequence[Bundle]) -> None:
+    """Keep the keys that a chain leads to, if all of it holds; what is older than what is known changes nothing.
+
+    Raises:
+        ProofInvalid, SignatureInvalid, UnknownSigner, DecodeError: it does not hold.
+    """
+    verify_chain(node.ledger.identity.network, chain)
+
+    def take(conn: Connection, changes: Changes) -> None:
+        take_bundles(node.ledger, conn, changes, chain)
+        changes.rules = True
+        faults.point("uplink.keys_learnt")
+
+    await node.write(take)
 
 
 # --- receipts

@@ -19,6 +19,7 @@ from node.node import PROGRAM, Node
 from node.ports import Transport
 from node.store import logs
 from node.store.database import Connection
+from node.uplink.bundles import learn_chain
 from protocol import errors, keys, limits, messages
 from protocol.errors import GapFound, LinkError, Overloaded, PeerError, TongbanError
 
@@ -150,18 +151,23 @@ class Line:
         return [(hub, address) for hub, record in records if record is not None for address in record.addresses]
 
     async def login(self, hub: str, address: str) -> Session:
-        """Begin a session with the hub at an address. Raises LinkError, PeerError."""
+        """Begin a session with the hub at an address. Raises LinkError, PeerError.
+
+        With the present key, or with one before it while the hub has not heard that it was replaced.
+        """
+        *newer, oldest = self.node.ledger.speaking()
+        for key in newer:
+            try:
+                return await self._login_with(key, hub, address)
+            except (errors.SignatureInvalid, errors.NotPermitted) as exc:
+                lines.failure("uplink.key_unknown", exc, parent=hub)
+        return await self._login_with(oldest, hub, address)
+
+    async def _login_with(self, key: keys.SigningKey, hub: str, address: str) -> Session:
         identity = self.node.ledger.identity
-        ask = messages.Greet(messages.VERSIONS, identity.network, identity.node, self.node.entropy.bytes(32))
-        greeting, certificate = await self._call(address, "greet", ask, messages.Greeting)
-        messages.choose_version((greeting.version,))
-        record = self.node.rules.record(greeting.node)
-        if greeting.network != identity.network or record is None or greeting.node not in {hub, self.node.parent}:
-            raise PeerError(f"at {address} answers another node than {hub}", hint="Check [uplink] parents.")
-        text = messages.greeting_text(identity.node, ask.challenge, greeting.challenge, certificate, greeting.node)
-        keys.verify(record.key, greeting.signature, keys.SignedKind.GREET, identity.network, text)
+        greeting, certificate = await self._greet(hub, address)
         proof = messages.login_text(identity.node, greeting.challenge, certificate)
-        signature = identity.key.sign(keys.SignedKind.HELLO, identity.network, proof)
+        signature = key.sign(keys.SignedKind.HELLO, identity.network, proof)
         me = await self.node.read(lambda conn: clones.introduce(self.node.ledger, conn, greeting.node))
         login = messages.Login(
             identity.node, greeting.challenge, certificate, signature, PROGRAM, me.last, me.own, me.choice
@@ -177,6 +183,28 @@ class Line:
         self.skew_ms = self.node.clock.wall_ms() - now
         if abs(self.skew_ms) > limits.CLAIM_SLACK_MS:
             lines.event("clock.off", lines.WARNING, parent=hub, skew_ms=self.skew_ms)
+
+    async def _greet(self, hub: str, address: str) -> tuple[messages.Greeting, bytes]:
+        """Exchange greetings; a hub that speaks with a key unknown here shows the chain that leads to it."""
+        for chain in (False, True):
+            identity = self.node.ledger.identity
+            ask = messages.Greet(messages.VERSIONS, identity.network, identity.node, self.node.entropy.bytes(32), chain)
+            greeting, certificate = await self._call(address, "greet", ask, messages.Greeting)
+            messages.choose_version((greeting.version,))
+            if greeting.network != identity.network or greeting.node not in {hub, self.node.parent}:
+                raise PeerError(f"at {address} answers another node than {hub}", hint="Check [uplink] parents.")
+            if chain:
+                await learn_chain(self.node, greeting.chain)
+            text = messages.greeting_text(identity.node, ask.challenge, greeting.challenge, certificate, greeting.node)
+            record = self.node.rules.record(greeting.node)
+            try:
+                keys.verify(record.key if record is not None else b"", greeting.signature, keys.SignedKind.GREET, identity.network, text)
+            except errors.SignatureInvalid:
+                if chain:
+                    raise
+                continue
+            break
+        return greeting, certificate
 
     # --- asking
 

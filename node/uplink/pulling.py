@@ -22,6 +22,7 @@ from protocol import limits, messages
 from protocol.errors import PeerError, ProofInvalid, UnknownSigner
 from protocol.log import hash_body
 from protocol.register import read_register
+from protocol.standing import is_closed
 
 PULL_BYTES: Final = 128 << 10  # of one page: a clerk who saves waits for no more than one page to be applied
 CASES_CURSOR: Final = "cases"
@@ -96,8 +97,9 @@ class Pulling:
             changes.rules = True
             faults.point("uplink.chain_taken")
 
+        known = self.node.rules.enrolled
         await self.node.write(take)
-        return self.node.rules.record(node) is not None
+        return self.node.rules.enrolled != known
 
     async def _mend(self) -> None:
         """Fetch whole cases in which something is missing: what they wait for, and once a session bodies that were lost."""
@@ -169,6 +171,8 @@ def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: mes
     sparse, header, body = take_stated(ledger, conn, news.register, "register")
     if header.node != ledger.rules.root:
         raise ProofInvalid("a register by another node than the root is none")
+    if is_closed(ledger.rules, sparse.row.log, sparse.row.key, sparse.index):
+        raise ProofInvalid("a register that the root's old key signed after it was replaced")
     changes.rules = True
     return take_register(conn, ledger.rules, sparse.id, read_register(sparse.entry.leaf, header, body))
 

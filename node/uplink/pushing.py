@@ -194,11 +194,13 @@ def _in_order(ledger: Ledger, rows: Sequence[LogRow], acked: dict[int, int]) -> 
     """Return the logs with something to push, the shortest first, so that a fresh change passes by another log's backlog.
 
     Logs that the parent has nothing of come last, the higher node's before the lower's: their enrolments are in the others.
+    Of one node's they come in the order in which they began: the key of the next one may stand at the end of the one before.
     """
     view = ledger.rules.now
 
     def place(row: LogRow) -> tuple[int, int, int]:
-        depth = 0 if acked.get(row.id) else 1 + len(view.ancestors(row.log.node))
-        return depth, row.size - acked.get(row.id, 0), row.id
+        if not acked.get(row.id):
+            return 1 + len(view.ancestors(row.log.node)), row.id, 0
+        return 0, row.size - acked[row.id], row.id
 
     return sorted((row for row in rows if row.size > acked.get(row.id, 0)), key=place)

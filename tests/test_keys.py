@@ -1,0 +1,155 @@
+"""Stories of keys in a world of machines: rotated in the middle of everything, stolen, revoked, rebuilt, recovered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from node import operations, setup
+from node.folder import Folder
+from node.node import Node
+from node.rekeying import destroy_spent, rotate
+from node.store.database import Connection
+from node.uplink import Uplink
+from node.uplink.pushing import prepare_push
+from protocol import messages
+from protocol.errors import LinkError, PeerError
+from tests import story
+from tests.node.building import ID_NUMBER
+from tests.story import Oracle
+from tests.world import Disk, Place, Weather, World
+
+ROTATED = (story.V1, story.T1, story.D1, story.CITY)
+TREE = tuple(pair for pair in story.TREE if pair[0] not in {story.V2, story.V3, story.T2})
+LABELS = ("keyring.drafted", "rekeying.stated", "rekeying.opened", "rekeying.rotated", "uplink.before_push", "intake.appended", "intake.committed", "uplink.keys_learnt", "uplink.acknowledged")
+
+
+async def rotated(world: World, name: str) -> Place:
+    """Replace a machine's key, whatever crashes on the way; done when the store speaks with a new one."""
+    place = world.places[name]
+    Folder(place.folder).create()
+    before = place.node.ledger.identity.key.public
+    while place.node.ledger.identity.key.public == before:
+        with contextlib.suppress(LinkError):
+            await world.at(name, rotate(place.node))
+        while not place.up:  # noqa: ASYNC110 - a dead machine gives no commands
+            await asyncio.sleep(1.0)
+    return place
+
+
+def knows(world: World, name: str) -> set[bytes]:
+    """Return what all machines take for a node's key."""
+    return {place.node.rules.record(name).key for place in world}  # type: ignore[union-attr]
+
+
+async def rotating(world: World, oracle: Oracle) -> None:
+    """Everybody on one line gets a new key while cases go back and forth and machines die at every step of it."""
+    draw = world.random
+    await story.build(world, TREE)
+    world.weather = Weather(0.1, 0.1, 0.1, 0.2, (0.001, 0.5))
+    world.traps = {label: draw.randint(1, 4) for label in LABELS}
+    work = [asyncio.create_task(story.cross(world, oracle, story.V1, f"c{n}")) for n in range(2)]
+    for name in draw.sample(ROTATED, len(ROTATED)):
+        await asyncio.sleep(draw.uniform(1.0, 40.0))
+        if draw.random() < 0.5 and world.places[name].parent is not None:
+            world.cut(name, world.places[name].parent or "")
+        await rotated(world, name)
+        await story.spot(world, oracle, story.V1, f"s{name}")
+        world.heal()
+    world.calm()
+    await asyncio.wait_for(asyncio.gather(*work), 3_600)
+    for place in world:
+        await world.start(place.id)
+    await world.settle(rounds=120)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_keys_are_rotated_in_the_middle_of_everything(tmp_path: Path, seed: int) -> None:
+    """C13: nothing saved is lost, every machine knows the newest key of each, and old keys are destroyed when nobody needs them."""
+    oracle = Oracle()
+    with World(seed, tmp_path) as world:
+        world.run(rotating(world, oracle))
+        world.run(story.judge(world, oracle))
+        world.run(story.check_stories(world, oracle))
+        for name in ROTATED:
+            assert knows(world, name) == {world.places[name].node.ledger.identity.key.public}
+            world.run(destroy_spent(world.places[name].node))
+            assert list(world.places[name].node.ledger.keys) == [world.places[name].node.ledger.identity.key.public]
+
+
+# --- stolen, revoked, rebuilt
+
+
+async def thief_of(world: World, name: str) -> Node:
+    """Return the stolen machine as the thief runs it: its disk and its key."""
+    place = world.places[name]
+    return await setup.node_of(Disk(place.file), place.key, place.clock, place.entropy)
+
+
+async def brought(world: World, giver: Node, hub: str) -> None:
+    """Let somebody else carry a node's whole logs to a hub: what is authentic is taken from whoever brings it."""
+    outgoing = await giver.store.own(lambda conn: prepare_push(giver.ledger, conn, {}, anew(conn)))
+    assert outgoing is not None
+    push = messages.decode(outgoing.body, messages.Push)
+    place = world.places[hub]
+    await place.hub.intake.submit(hub, push, 1)
+
+
+def anew(conn: Connection) -> frozenset[int]:
+    """Forget what was acknowledged, so that all is sent; leaves nothing out."""
+    conn.execute("DELETE FROM acks")
+    return frozenset()
+
+
+async def stolen(world: World, oracle: Oracle) -> dict[str, list[str]]:
+    """A station is stolen with work on it that was not sent, its key is revoked, a new machine takes its place; the thief goes on."""
+    await story.build(world, TREE)
+    await story.cross(world, oracle, story.V1, "c")
+    await story.spot(world, oracle, story.V1, "s")
+    await world.settle()
+    await world.stop(story.V1)
+    station, parent = world.places[story.V1], world.places[story.T1]
+    thief = await thief_of(world, story.V1)
+    for name in ("贼甲", "贼乙"):
+        await operations.run(thief, "case.open", {"item": "spot", "applicant": name, "id_number": ID_NUMBER}, story.ACT)
+    await story.told(world, parent, "revoke", node=story.V1, reason="电脑被盗")
+    await world.settle_without(story.V1)
+    up = Uplink(thief, world.link(story.V1), world.settings(story.T1))
+    with pytest.raises(PeerError):
+        await up.round()
+    rebuilt = await world.rebuild(story.V1)
+    await world.settle()
+    with pytest.raises(PeerError):
+        await up.round()
+    await brought(world, thief, story.T1)
+    await story.spot(world, oracle, story.V1, "after")
+    await world.settle()
+    assert rebuilt.id == station.id
+    found = {}
+    for place in world:
+        rows = await story.ask(place, "list")
+        found[place.id] = sorted(row["state"] for row in rows)
+    await thief.close()
+    return found
+
+
+def test_a_stolen_key_is_revoked_and_the_station_rebuilt(tmp_path: Path) -> None:
+    """C14, T3: the thief gets no session and no effect; the new machine has its cases back, and new numbers."""
+    oracle = Oracle()
+    with World(5, tmp_path) as world:
+        found = world.run(stolen(world, oracle))
+        assert world.problems == []
+        for place in world:
+            assert world.run(story.ask(place, "verify"))["problems"] == []
+        held = world.run(world.places[story.CITY].node.read(story._raws))
+        assert set(oracle.saved) <= set(held)
+        assert found[story.T1] == found[story.D1] == found[story.CITY] == ["finished", "finished", "finished", "void", "void"]
+        assert found[story.V1] == ["finished", "finished", "finished"]
+        station = world.places[story.V1]
+        numbers = [row["case"] for row in world.run(story.ask(station, "list"))]
+        assert len(set(numbers)) == 3
+        assert sum("-1000" in number for number in numbers) == 1  # the rebuilt one begins behind its predecessor's serials
+        assert {place.node.rules.record(story.V1).key for place in world} == {station.key.public}  # type: ignore[union-attr]
