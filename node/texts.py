@@ -89,7 +89,14 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "run.stopped": ("已停止，数据已保存", "stopped, everything is saved"),
         "link.up": ("已连接上级", "connected to the parent"),
         "link.down": ("上级连不上；照常受理，恢复后自动上报", "the parent is away; go on, it is sent later"),
-        "rules.stale": ("事项和权限已 {age} 未更新", "rules were last refreshed {age}"),
+        "link.heard": ("最近一次联系上级：{age}", "the parent was last heard {age}"),
+        "rules.stale": ("事项和权限是 {age}的，可能已有变化；照常受理", "rules are as of {age} and may have changed; go on working"),
+        "rules.unknown": ("有 {count} 条规则本程序不认识，请升级程序", "{count} rules are unknown to this program: update it"),
+        # --- the disk
+        "disk.free": ("磁盘可用 {free} GB，数据 {store} MB", "{free} GB free on the disk, {store} MB of data"),
+        "disk.growth": ("每天增长 {grown} MB，约可用 {days} 天", "{grown} MB more a day, enough for about {days} days"),
+        "disk.low": ("磁盘约 {days} 天后用完，请尽快腾出空间", "the disk lasts about {days} days: make room soon"),
+        "disk.full": ("磁盘已用到保留空间，请立即腾出空间", "only the reserve of the disk is left: make room now"),
         # --- setting up
         "init.done": ("已建立网络 {network}，根节点 {node}", "network {network} is made, its root is {node}"),
         "init.recovery": (

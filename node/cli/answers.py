@@ -16,6 +16,9 @@ from node.texts import TEXTS, t
 Value = Mapping[str, Any]
 
 _SHORT_TIME: Final = slice(0, 19)  # without ms and zone, which is always +08:00
+_GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
+_DAYS_MAX: Final = 9_999  # shown: beyond that nobody counts
 _PLACES_MAX: Final = 50  # problems shown in words; --json has them all
 
 
@@ -222,8 +225,42 @@ def _status(value: Value, lang: str) -> str:
     if value.get("withheld"):
         held = value["withheld"]
         lines.append(t("status.withheld", lang, count=held["entries"], since=str(held["since"])[_SHORT_TIME]))
+    lines += _upkeep(value, lang)
     children = value.get("children") or []
     return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
+
+
+def _upkeep(value: Value, lang: str) -> list[str]:
+    """How long the parent was silent, how old the rules are, how long the disk lasts: a warning only where there is one."""
+    rules, disk = value.get("rules") or {}, value.get("disk") or {}
+    lines = [t("link.heard", lang, age=_age(value.get("contact_age_s"), lang))] if value.get("parent") else []
+    if rules.get("stale"):
+        lines.append(t("rules.stale", lang, age=_age(rules.get("age_s"), lang)))
+    if rules.get("unknown"):
+        lines.append(t("rules.unknown", lang, count=rules["unknown"]))
+    return [*lines, *(_disk(disk, lang) if disk else [])]
+
+
+def _disk(disk: Value, lang: str) -> list[str]:
+    free, store = f"{disk['free_bytes'] / _GIB:.1f}", f"{disk['store_bytes'] / _MIB:.0f}"
+    said, days = [t("disk.free", lang, free=free, store=store)], disk.get("days_left")
+    if days is not None and disk.get("bytes_a_day"):
+        shown = f"{min(days, _DAYS_MAX):.0f}"
+        said.append(t("disk.growth", lang, grown=f"{disk['bytes_a_day'] / _MIB:.1f}", days=shown))
+    if not disk.get("low"):
+        return ["，".join(said) if lang == "zh" else ", ".join(said)]
+    warning = t("disk.low", lang, days=f"{days:.0f}") if days else t("disk.full", lang)
+    return ["，".join(said) if lang == "zh" else ", ".join(said), warning]
+
+
+def _age(seconds: int | None, lang: str) -> str:
+    """Say an age in the largest unit that fits."""
+    if seconds is None:
+        return t("age.never", lang)
+    for key, span in (("age.days", 86_400), ("age.hours", 3_600), ("age.minutes", 60)):
+        if seconds >= span:
+            return t(key, lang, count=seconds // span)
+    return t("age.now", lang)
 
 
 def _service_status(value: Value, lang: str) -> str:

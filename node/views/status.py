@@ -13,6 +13,7 @@ from node.safety import Acked, Receipted, acked
 from node.store import logs
 from node.store.database import Connection
 from node.views.common import Shown, time_text
+from node.views.upkeep import upkeep
 from protocol import trail
 
 LAST_CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal; written by the uplink
@@ -38,6 +39,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "safety": above.of(row.size - 1).value,
         "pending": pending(node, conn),
         "last_contact": _last_contact(conn),
+        **upkeep(node, conn),
         "clones": clones.state(conn).since > 0,
         "children": [_child(node, conn, child.node) for child in node.rules.now.children(node.id)],
     }
