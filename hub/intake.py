@@ -21,7 +21,7 @@ from node.ledger import Changes, Draft, Ledger, Placed
 from node.node import Node
 from node.projection import Batch
 from node.registrar import take_in
-from node.store import logs
+from node.store import facts, logs
 from node.store.database import Connection, ours
 from protocol import limits, messages
 from protocol.errors import LimitExceeded, Overloaded, TongbanError
@@ -109,7 +109,7 @@ def _stated(
     ledger: Ledger, conn: Connection, one: Pushed, accepted: Sequence[Accepted], received_at: int
 ) -> list[Draft]:
     """Return what this hub states about a push: times, admissions, and at the end the receipt."""
-    times = [draft for each in accepted for draft in _times(conn, each, one.child, received_at)]
+    times = [draft for each in accepted for draft in _times(ledger, conn, each, one.child, received_at)]
     admissions = [draft for each in accepted for draft in _admissions(ledger, conn, each, received_at)]
     of = [
         [[each.checkpoint.node, each.checkpoint.incarnation], each.checkpoint.size, each.checkpoint.root]
@@ -147,12 +147,12 @@ def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_a
     return [Draft("node.admit", received_at, {"node": log.node, "incarnation": log.incarnation, "sizes": sizes})]
 
 
-def _times(conn: Connection, accepted: Accepted, child: str, received_at: int) -> list[Draft]:
+def _times(ledger: Ledger, conn: Connection, accepted: Accepted, child: str, received_at: int) -> list[Draft]:
     """State receive times for claims outside the window: only the first hub to receipt an entry, its author's, does."""
     row = accepted.row
     if row.log.node != child or accepted.fork_at >= 0:
         return []
-    since = heard_before(conn, row, accepted.checkpoint.size)
+    since = heard_before(conn, row, accepted.checkpoint.size) or _enrolled_at(ledger, conn, child)
     low, high = since - limits.CLAIM_SLACK_MS, received_at + limits.CLAIM_SLACK_MS
     return [
         _time(one, header, received_at)
@@ -163,6 +163,13 @@ def _times(conn: Connection, accepted: Accepted, child: str, received_at: int) -
         and header.fields.get("afterwards") is not True
         and header.type != "time"
     ]
+
+
+def _enrolled_at(ledger: Ledger, conn: Connection, node: str) -> int:
+    """Return when a node was enrolled, ms: nobody took anything in there before, whatever its clock says."""
+    record = ledger.rules.record(node)
+    fact = facts.find(conn, record.enrolment) if record is not None else None
+    return fact.header.claimed_at if fact is not None else 0
 
 
 def _time(one: Rebuilt, header: Header, received_at: int) -> Draft:
