@@ -19,7 +19,9 @@ from hub.enrolment import Enrolment, chain_of
 from hub.feeds import Feeds, towards
 from hub.intake import Intake
 from hub.metrics import Meter
+from hub.restoring import Restoring
 from hub.sessions import Session, Sessions
+from hub.witness import Witness
 from node import logs as lines
 from node.ledger import Changes
 from node.node import Node
@@ -51,6 +53,7 @@ class Hub:
         self.sessions = Sessions(node)
         self.enrolment = Enrolment(node, self.sessions)
         self.intake = Intake(node, waiting_max)
+        self.restoring = Restoring(node)
         self.meter = Meter()
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.closing = False
@@ -147,14 +150,32 @@ class Hub:
 
     async def _hello(self, session: Session, body: bytes) -> messages.Message:
         ask = messages.decode(body, messages.Hello)
-        ledger = self.node.ledger
-        heads = await self.node.read(lambda conn: serving.heads(ledger, conn, session.node))
+        heads, lacks = await self.node.read(lambda conn: self._compared(conn, session.node, ask))
+        if ask.seen:
+            await self._witness(session.node, ask)
+        registers = self.restoring.asks(session.node, ask, lacks) if ask.after is None else -1
+        await self.restoring.go_on()
         now = self.node.clock.wall_ms()
         receipts = await self._receipts(session)
         if ask.after is None and messages.digest(heads) == ask.digest:
-            return messages.HelloReply(same=True, now=now, receipts=receipts)
+            return messages.HelloReply(same=True, now=now, receipts=receipts, lacks=lacks, registers=registers)
         page, more = serving.page_of(heads, ask.after)
-        return messages.HelloReply(same=False, now=now, heads=tuple(page), more=more, receipts=receipts)
+        return messages.HelloReply(False, now, tuple(page), more, receipts, lacks, registers)
+
+    async def _witness(self, child: str, ask: messages.Hello) -> None:
+        """Compare the heads that a child shows with the logs held here; contradictions are kept."""
+        now = self.node.clock.wall_ms()
+        await self.node.write(lambda conn, _: Witness(self.node.ledger, conn, now).take(child, ask.seen))
+
+    def _compared(
+        self, conn: Connection, child: str, ask: messages.Hello
+    ) -> tuple[list[messages.Head], tuple[messages.Held, ...]]:
+        heads = serving.heads(self.node.ledger, conn, child)
+        return heads, self.restoring.lacks(conn, child, ask) if ask.after is None else ()
+
+    async def _give(self, session: Session, body: bytes) -> messages.Message:
+        give = messages.decode(body, messages.Give)
+        return messages.GiveReply(await self.restoring.take(session.node, give))
 
     async def _push(self, session: Session, body: bytes) -> messages.Message:
         push = messages.decode(body, messages.Push)
@@ -234,6 +255,7 @@ class Hub:
     }
     _INSIDE: Final[dict[str, Callable[[Hub, Session, bytes], Awaitable[messages.Message]]]] = {
         "hello": _hello,
+        "give": _give,
         "push": _push,
         "pull": _pull,
         "wait": _wait,

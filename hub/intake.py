@@ -132,10 +132,10 @@ def _heads_of(push: messages.Push, child: str) -> list[Signed]:
 
 
 def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_at: int) -> list[Draft]:
-    """Admit a child's new incarnation that continues an older one: with the sizes held of the older ones by now."""
+    """Admit a child's new incarnation, if there are older ones: with the sizes held of them by now."""
     log, opening = accepted.row.log, accepted.entries[0].header if accepted.entries else None
     record = ledger.rules.record(log.node)
-    if accepted.row.size or opening is None or opening.type != "log.open" or not opening.fields.get("continues"):
+    if accepted.row.size or opening is None or opening.type != "log.open":
         return []
     if record is None or record.parent != ledger.identity.node or accepted.row.key != record.key:
         return []
@@ -144,6 +144,8 @@ def _admissions(ledger: Ledger, conn: Connection, accepted: Accepted, received_a
         for row in logs.load_logs(conn)
         if row.log.node == log.node and row.log.incarnation != log.incarnation and not row.branch
     ]
+    if not sizes and not opening.fields.get("continues"):
+        return []  # its first
     return [Draft("node.admit", received_at, {"node": log.node, "incarnation": log.incarnation, "sizes": sizes})]
 
 

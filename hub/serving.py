@@ -13,31 +13,24 @@ from typing import Final
 from hub import feeds
 from hub.enrolment import chain_of
 from node.ledger import Ledger, change_set
+from node.news import OVERHEAD_BYTES, bundle_bytes, registers_after
 from node.store import cases, facts, logs
 from node.store import feeds as feed_rows
 from node.store.database import Connection
 from protocol import catalogue, limits, messages
 from protocol.cases import decode_context
 from protocol.errors import NotPermitted
-from protocol.log import Bundle, BundleEntry, ChangeSet, LogId, decode_checkpoint, decode_header
+from protocol.log import Bundle, ChangeSet, LogId, decode_checkpoint, decode_header
 from protocol.register import View
 
 HEADS_PER_PAGE: Final = 2_000
 FEED_ROWS_PER_PULL: Final = 500
-OVERHEAD_BYTES: Final = 200  # of a bundle, about, beside its entries
 PATH_BYTES: Final = 10 * 34  # of an entry's path, at most
 RECEIPTS_BYTES: Final = 64 << 10  # of receipts that come along with a reply, about
 ROOM_BYTES: Final = limits.MESSAGE_BYTES_MAX // 2  # of what is fetched at once, but for a single part
 
 
 Place = tuple[int, int, int]  # (entry id, log id, index)
-
-
-def bundle_bytes(bundle: Bundle) -> int:
-    """Return about how many bytes a bundle takes."""
-    return OVERHEAD_BYTES + sum(
-        32 + len(entry.raw) + len(entry.body or b"") + 34 * len(entry.path) for entry in bundle.entries
-    )
 
 
 def below(view: View, child: str, node: str) -> bool:
@@ -71,7 +64,7 @@ def _nodes_below(ledger: Ledger, child: str) -> list[str]:
 def pull(ledger: Ledger, conn: Connection, child: str, ask: messages.Pull) -> messages.PullReply:
     """Return what is new for a child's subtree, within the bytes it asked for."""
     room = min(ask.bytes_max, limits.MESSAGE_BYTES_MAX // 2)
-    registers, room = _registers(ledger, conn, ask.cursors.registers, room)
+    registers, room = registers_after(ledger, conn, ask.cursors.registers, room)
     number = registers[-1].number if registers else ask.cursors.registers
     more = number < ledger.rules.number
     items, texts_to, room = _items(ledger, conn, child, ask.cursors.catalogue, number, room)
@@ -91,36 +84,6 @@ def has_news(ledger: Ledger, conn: Connection, child: str, cursors: messages.Cur
         return True
     start = feeds.common_point(conn, cursors)
     return bool(feed_rows.rows_behind(conn, child, start, 1))
-
-
-def _registers(ledger: Ledger, conn: Connection, held: int, room: int) -> tuple[list[messages.RegisterNews], int]:
-    found: list[messages.RegisterNews] = []
-    rows = conn.execute(
-        "SELECT r.number, e.id, e.log, e.idx FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number > ? "
-        "ORDER BY r.number",
-        (max(held, 0),),
-    )
-    for number, entry_id, log_id, index in rows.fetchall():
-        (register,) = ledger.bundles(conn, [(entry_id, log_id, index)])
-        facts = conn.execute(
-            "SELECT e.id, e.log, e.idx FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number = ? ORDER BY e.id",
-            (number,),
-        ).fetchall()
-        bundles = [_without_texts(bundle) for bundle in ledger.bundles(conn, facts)]
-        room -= bundle_bytes(register) + sum(bundle_bytes(bundle) for bundle in bundles)
-        if found and room < 0:
-            break
-        found.append(messages.RegisterNews(number, register, tuple(bundles)))
-    return found, room
-
-
-def _without_texts(bundle: Bundle) -> Bundle:
-    """Leave out item texts: they go to those who need them."""
-    entries = tuple(
-        BundleEntry(one.index, one.raw, None if decode_header(one.raw).type == "catalogue.item" else one.body, one.path)
-        for one in bundle.entries
-    )
-    return Bundle(bundle.signed, entries)
 
 
 def _items(

@@ -3,32 +3,47 @@
 The parent shows what it holds of our own log. If ours is a beginning of that, the tail is fetched and life goes on. If we
 have written since, the logs have parted: then a new incarnation is opened, which continues the common part and restates,
 byte for byte, what nobody above has. Case keys, links and printed receipts stay true, and nothing is dropped.
+
+A hub learns the same from its children (`hub.restoring`): what they hold of its own log comes back in pieces, without the
+entries that none of them ever got. So a new incarnation is opened at once, and what came back is restated there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import msgspec
 
 from node import faults
 from node import logs as lines
 from node.ledger import Changes, Draft, Identity, Ledger
 from node.node import PROGRAM
+from node.projection import Batch
 from node.store import logs
 from node.store.database import Connection
-from node.store.logs import LogRow
+from node.store.logs import EntryRow, LogRow
 from protocol import limits, merkle
 from protocol.errors import ProofInvalid
 from protocol.log import (
     FORMAT,
     ChangeSet,
     Checkpoint,
+    LogId,
     Signed,
     decode_checkpoint,
+    decode_header,
+    read_entry,
     rebuild,
     references,
     sign_checkpoint,
     verify_checkpoint,
 )
+
+RESTATED: Final = "restated"  # in meta: (log id, index) of what children gave back and was stated again
+SEEN: Final = "seen"  # in meta: (incarnation, size) of own logs that went further than this store, as children showed
 
 
 def common_size(ledger: Ledger, conn: Connection, theirs: Sequence[ChangeSet], start: int) -> int:
@@ -117,3 +132,107 @@ def _move(conn: Connection, old: LogRow, new: LogRow, common: int) -> None:
     logs.save_log(conn, new.id, new.range.append_many(leaves))
     logs.save_log(conn, old.id, logs.range_at(conn, old, common))
     logs.save_ack(conn, old.id, common)
+
+
+# --- what children give back of our own log
+
+
+def proven_size(ledger: Ledger, conn: Connection, proofs: Sequence[Signed]) -> int:
+    """Return up to where our own log is surely what it was: what we signed then agrees with it, or the parent receipted it.
+
+    Args:
+        proofs: checkpoints that others show, some of them perhaps of our own log.
+    """
+    row = ledger.own_row(conn)
+    sizes = [size for hub, size, _ in logs.receipts_of(conn, row.id) if hub != row.log.node and size <= row.size]
+    for signed in proofs:
+        one = decode_checkpoint(signed.checkpoint)
+        if one.log == row.log and one.size <= row.size and logs.root_at(conn, row, one.size) == one.root:
+            verify_checkpoint(signed, row.key, ledger.identity.network)
+            sizes.append(one.size)
+    return max(sizes, default=row.size)
+
+
+def restate(ledger: Ledger, conn: Connection, changes: Changes) -> int:
+    """State again, byte for byte, what came back of our older incarnations and the parent has not; once each.
+
+    Called when the parent's copy of them was compared, and fetched as far as it goes. At the root nobody needs it.
+
+    Returns:
+        How many entries were stated again.
+    """
+    done = _restated(conn)
+    rows = [row for row in _given_back(ledger, conn) if (row.log, row.index) not in done]
+    if not rows:
+        return 0
+    ledger.save_seals(conn)
+    own = ledger.own_row(conn)
+    batch = Batch(conn, ledger.rules, ledger.judge)
+    salts = batch.salts({key for row in rows if (key := decode_header(row.raw).case) is not None})
+    again = [read_entry(own.log.node, row.raw, row.body, salts) for row in rows]
+    batch.add(own, own.size, again)
+    logs.save_log(conn, own.id, own.range.append_many([one.leaf for one in again]))
+    ledger.finish(conn, batch, changes)
+    ledger.forget_end()
+    changes.logs.add(own.id)
+    logs.set_meta(conn, RESTATED, msgspec.msgpack.encode(sorted(done | {(row.log, row.index) for row in rows})))
+    faults.point("continuity.returned")
+    lines.event("log.restated", lines.WARNING, node=own.log.node, count=len(rows))
+    return len(rows)
+
+
+def _given_back(ledger: Ledger, conn: Connection) -> list[EntryRow]:
+    """Return the pieces of our older incarnations that stand beyond what is held of them whole, or beside it."""
+    own = ledger.identity.log
+    older = [row for row in logs.logs_of(conn, [own.node]) if row.log != own]
+    found = [one for row in older for one in logs.pieces_beyond(conn, row.id, 0 if row.branch else row.size)]
+    return [one for one in found if decode_header(one.raw).type != "log.open"]
+
+
+def _restated(conn: Connection) -> set[tuple[int, int]]:
+    packed = logs.get_meta(conn, RESTATED)
+    return set() if packed is None else set(msgspec.msgpack.decode(packed, type=list[tuple[int, int]]))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Entries of an older incarnation of ours that children have seen, and that no copy has given back yet.
+
+    spans: [start, end) of indexes.
+    """
+
+    log: LogId
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        """How many entries."""
+        return sum(end - start for start, end in self.spans)
+
+
+def note_seen(conn: Connection, log: LogId, size: int) -> None:
+    """Remember how far one of our older incarnations went, as its own checkpoint says that a child showed."""
+    seen = dict(_seen(conn))
+    if size > seen.get(log.incarnation, 0):
+        seen[log.incarnation] = size
+        logs.set_meta(conn, SEEN, msgspec.msgpack.encode(sorted(seen.items())))
+
+
+def _seen(conn: Connection) -> list[tuple[bytes, int]]:
+    packed = logs.get_meta(conn, SEEN)
+    return [] if packed is None else msgspec.msgpack.decode(packed, type=list[tuple[bytes, int]])
+
+
+def losses(ledger: Ledger, conn: Connection) -> list[Loss]:
+    """Return what is known to be lost of our own log, where this store was put back from an old copy or began anew."""
+    found = []
+    for incarnation, size in _seen(conn):
+        log = LogId(ledger.identity.node, incarnation)
+        row = logs.find_log(conn, log)
+        start = row.size if row is not None else 0
+        here = logs.indexes_beyond(conn, row.id, start) if row is not None else []
+        bounds = [start - 1, *(index for index in here if index < size), size]
+        spans = tuple((low + 1, high) for low, high in pairwise(bounds) if high > low + 1)
+        if spans:
+            found.append(Loss(log, spans))
+    return found

@@ -30,6 +30,8 @@ def take_in(ledger: Ledger, conn: Connection, changes: Changes, claimed_at: int)
         return
     upset: set[str] = set()
     while waiting := facts.unregistered(conn, FACTS_PER_REGISTER, REGISTER_BYTES):
+        if ledger.is_unsure is not None and ledger.is_unsure(conn):
+            break  # just started: a child may show registers that this store has lost (`hub.restoring`)
         behind = {leaf for leaf, _ in waiting if is_behind(conn, ledger.rules, leaf)}
         facts.set_aside(conn, sorted(behind))  # kept and shown, never numbered: a key that was replaced or revoked signed them
         standing = [one for one in waiting if one[0] not in behind]

@@ -97,21 +97,39 @@ class Session(Message, frozen=True):
 # --- comparing
 
 
+class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How much of a log the hub now holds."""
+
+    log: LogId
+    size: Count
+
+
 class Hello(Message, frozen=True):
-    """One digest over the heads of the child's subtree. after: to page through the hub's heads."""
+    """One digest over the heads of the child's subtree. after: to page through the hub's heads.
+
+    seen: the newest checkpoints that the child holds of the logs of nodes above it. registers: the newest one held.
+    """
 
     digest: Hash32
     after: LogId | None = None
+    seen: Annotated[tuple[Signed, ...], Meta(max_length=limits.LISTED_MAX)] = ()
+    registers: Position = -1
 
 
 class HelloReply(Message, frozen=True):
-    """Whether the digests are equal; if not, a page of the hub's heads for the child's subtree."""
+    """Whether the digests are equal; if not, a page of the hub's heads for the child's subtree.
+
+    lacks: how much the hub holds of those logs of which the child showed more: it was restored, and asks for them back.
+    registers: the hub's newest register, if that is older than the child's; else -1.
+    """
 
     same: bool
     now: Count
     heads: tuple[Head, ...] = ()
     more: bool = False
     receipts: tuple[Bundle, ...] = ()
+    lacks: Annotated[tuple[Held, ...], Meta(max_length=limits.LISTED_MAX)] = ()
+    registers: Position = -1
 
 
 # --- upward
@@ -125,13 +143,6 @@ class Push(Message, frozen=True):
 
     sets: Annotated[tuple[ChangeSet, ...], Meta(max_length=limits.SETS_PER_PUSH_MAX)]
     head: Signed | None = None
-
-
-class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How much of a log the hub now holds."""
-
-    log: LogId
-    size: Count
 
 
 class PushReply(Message, frozen=True):
@@ -171,6 +182,24 @@ class RegisterNews(msgspec.Struct, array_like=True, frozen=True, gc=False):
     number: Count
     register: Bundle
     facts: tuple[Bundle, ...]
+
+
+class Give(Message, frozen=True):
+    """What a restored hub lacks, given back by a child in pages: registers in order, then entries of nodes above the child.
+
+    proofs: checkpoints of the logs lacked, the longest held and the longest that the hub can compare. more: another page follows.
+    """
+
+    proofs: Annotated[tuple[Signed, ...], Meta(max_length=2 * limits.LISTED_MAX)] = ()
+    registers: tuple[RegisterNews, ...] = ()
+    bundles: tuple[Bundle, ...] = ()
+    more: bool = False
+
+
+class GiveReply(Message, frozen=True):
+    """How many entries were new to the hub."""
+
+    taken: Count
 
 
 class PullReply(Message, frozen=True):

@@ -92,3 +92,27 @@ def save_text(conn: Connection, leaf: bytes, body: bytes) -> None:
     conn.execute(
         "UPDATE entries SET body = ? WHERE body IS NULL AND id = (SELECT entry FROM facts WHERE leaf = ?)", (body, leaf)
     )
+
+
+def registers_after(conn: Connection, number: int) -> list[tuple[int, tuple[int, int, int]]]:
+    """Return (number, (entry id, log id, index)) of the registers behind a number, the genesis never, in order."""
+    rows = conn.execute(
+        "SELECT r.number, e.id, e.log, e.idx FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number > ? "
+        "ORDER BY r.number",
+        (max(number, 0),),
+    )
+    return [(row[0], (row[1], row[2], row[3])) for row in rows]
+
+
+def places_in(conn: Connection, number: int) -> list[tuple[int, int, int]]:
+    """Return (entry id, log id, index) of the facts that a register takes in."""
+    return conn.execute(
+        "SELECT e.id, e.log, e.idx FROM facts f JOIN entries e ON e.id = f.entry WHERE f.number = ? ORDER BY e.id",
+        (number,),
+    ).fetchall()
+
+
+def genesis_log(conn: Connection) -> int | None:
+    """Return the log (by id) in which the genesis stands."""
+    found = conn.execute("SELECT e.log FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number = 0").fetchone()
+    return found[0] if found else None

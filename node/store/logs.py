@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node.store.database import Connection, insert_rows, marks
-from protocol import merkle
+from protocol import limits, merkle
 from protocol.errors import DecodeError
 from protocol.log import (
     Checkpoint,
@@ -162,6 +162,35 @@ class EntryRow:
 def next_entry_id(conn: Connection) -> int:
     """Return the id of the next entry to arrive."""
     return int(conn.execute("SELECT coalesce(max(id), 0) + 1 FROM entries").fetchone()[0])
+
+
+def entries_beyond(conn: Connection, log_id: int, start: int, after: int, limit: int) -> list[tuple[int, int, int, int]]:
+    """Return (entry id, log id, index, about how many bytes) of a log's entries from an index on, in order of arrival here.
+
+    Args:
+        after: entries with a larger id than this. limit: at most so many.
+    """
+    return conn.execute(
+        "SELECT e.id, e.log, e.idx, length(e.raw) + coalesce(length(e.body), 0) + coalesce(length(p.path), 0) "
+        "FROM entries e LEFT JOIN paths p ON p.entry = e.id WHERE e.log = ? AND e.idx >= ? AND e.id > ? ORDER BY e.id LIMIT ?",
+        (log_id, start, after, limit),
+    ).fetchall()
+
+
+def indexes_beyond(conn: Connection, log_id: int, start: int) -> list[int]:
+    """Return the indexes of a log's entries from one on, as far as they are here, in order."""
+    rows = conn.execute("SELECT idx FROM entries WHERE log = ? AND idx >= ? ORDER BY idx", (log_id, start))
+    return [row[0] for row in rows]
+
+
+def pieces_beyond(conn: Connection, log_id: int, start: int) -> list[EntryRow]:
+    """Return the entries of a log from an index on that came in bundles, by index."""
+    rows = conn.execute(
+        "SELECT e.id, e.log, e.idx, e.case_id, e.raw, e.body FROM entries e JOIN paths p ON p.entry = e.id "
+        "WHERE e.log = ? AND e.idx >= ? ORDER BY e.idx",
+        (log_id, start),
+    )
+    return [EntryRow(*row) for row in rows]
 
 
 def insert_entries(conn: Connection, rows: list[tuple[int, int, int, int | None, bytes, bytes | None]]) -> None:
@@ -445,6 +474,14 @@ def checkpoint_at(conn: Connection, log_id: int, size: int) -> Signed | None:
     return Signed(*found) if found else None
 
 
+def newest_checkpoint(conn: Connection, log_id: int, size_max: int = limits.LOG_SIZE_MAX) -> Signed | None:
+    """Return the longest checkpoint held of a log, of at most a size; also one that came with a bundle only."""
+    found = conn.execute(
+        "SELECT raw, signature FROM checkpoints WHERE log = ? AND size <= ? ORDER BY size DESC LIMIT 1", (log_id, size_max)
+    ).fetchone()
+    return Signed(*found) if found else None
+
+
 def checkpoints_from(conn: Connection, log_id: int, size: int, limit: int = 1_000) -> list[Signed]:
     """Return the checkpoints that lead on from a size to where the log is held whole, by size."""
     rows = conn.execute(
@@ -557,6 +594,11 @@ def save_ack(conn: Connection, log_id: int, size: int) -> None:
 
 
 # --- meta and cursors
+
+
+def called_before(conn: Connection, at: int) -> set[str]:
+    """Return the nodes that called here before a time, ms, and not since."""
+    return {row[0] for row in conn.execute("SELECT node FROM contacts WHERE at < ?", (at,))}
 
 
 def get_meta(conn: Connection, name: str) -> bytes | None:

@@ -46,6 +46,7 @@ class Comparing:
             await self._acknowledge_all(mine)
         else:
             await self._align(mine, await self._all_heads(reply, messages.digest(mine.values())))
+        await self.node.write(lambda conn, changes: continuity.restate(self.node.ledger, conn, changes))
         self.done = True
 
     async def _give_back(self, reply: messages.HelloReply) -> None:
@@ -150,11 +151,14 @@ class Comparing:
         return sets
 
     async def _fetch_back(self, head: messages.Head) -> None:
-        """Fetch a log's tail; when that of another node does not lead on from ours, the two histories stand as they are."""
+        """Fetch a log's tail; when it does not lead on from what is here, the two histories stand as they are.
+
+        So too of an older incarnation of our own: another machine of our name may have gone on with it.
+        """
         try:
             await self._fetch_tail(head)
         except REFUSALS as exc:
-            if head.log.node == self.node.id:
+            if head.log == self.node.ledger.identity.log:
                 raise
             lines.failure("uplink.histories_differ", exc, author=head.log.node)
 

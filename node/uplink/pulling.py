@@ -149,7 +149,7 @@ def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: message
     """Apply a page of news: rules first, then texts, then cases, then the cursors, in one transaction."""
     upset: set[str] = set()
     for news in reply.registers:
-        upset |= _take_register(ledger, conn, changes, news)
+        upset |= take_register_news(ledger, conn, changes, news)
     for leaf, body in reply.items:
         _take_text(conn, leaf, body)
     if reply.registers:
@@ -161,7 +161,7 @@ def take_page(ledger: Ledger, conn: Connection, changes: Changes, reply: message
     faults.point("uplink.page_taken")
 
 
-def _take_register(ledger: Ledger, conn: Connection, changes: Changes, news: messages.RegisterNews) -> set[str]:
+def take_register_news(ledger: Ledger, conn: Connection, changes: Changes, news: messages.RegisterNews) -> set[str]:
     """Fold one register; returns the nodes of whose entries it changed the order or the cut."""
     if news.number <= ledger.rules.number:
         return set()

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from node import clones
+from node import clones, continuity
 from node.node import PROGRAM, Node
 from node.safety import Acked, Receipted, acked
 from node.store import logs
 from node.store.database import Connection
-from node.views.common import Shown, time_text
+from node.views.common import Shown, log_text, time_text
 from node.views.upkeep import upkeep
 from protocol import trail
 
+LOST_SPANS: Final = 20  # spans of lost entries that are listed
 LAST_CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal; written by the uplink
 
 
@@ -41,6 +42,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "last_contact": _last_contact(conn),
         **upkeep(node, conn),
         "clones": clones.state(conn).since > 0,
+        "lost": [_loss(loss) for loss in continuity.losses(node.ledger, conn)],
         "children": [_child(node, conn, child.node) for child in node.rules.now.children(node.id)],
     }
 
@@ -61,6 +63,11 @@ def _store(conn: Connection) -> Shown:
     ).fetchone()
     schema = conn.execute("PRAGMA user_version").fetchone()[0]
     return {"schema": schema, "bytes": pages, "entries": counts[0], "cases": counts[1], "logs": counts[2]}
+
+
+def _loss(loss: continuity.Loss) -> Shown:
+    """Name own entries that were lost with a store, and that nobody has given back: spans of indexes, the last not included."""
+    return {"log": log_text(loss.log), "count": loss.count, "indexes": [list(span) for span in loss.spans[:LOST_SPANS]]}
 
 
 def _basis(node: Node) -> Shown | None:
