@@ -80,7 +80,7 @@ def test_table_runs(tmp_path: Path) -> None:
     _run("bench", "--quick", "--out", str(tmp_path / "out.json"))
     rows = {row["key"]: row for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]}
     assert rows.keys() == {
-        *("backlog", "bare", "wire", "crowd", "save", "save_pulling", "idle_requests", "idle_bytes", "idle_cpu"),
+        *("backlog", "bare", "wire", "crowd", "reconnect", "save", "save_pulling", "idle_requests", "idle_bytes", "idle_cpu"),
         *(f"visible_{where}_{what}" for where in ("parent", "city") for what in ("p50", "p99", "busy")),
     }
     assert rows["backlog"]["folded"]
