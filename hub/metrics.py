@@ -6,6 +6,7 @@ stays a series; `tongban_children` says how many there are.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from hub.app import Hub  # which counts with this module's Meter
 
 CHILDREN_MAX: Final = 1_000
+PROGRAMS_MAX: Final = 20
+_PROGRAM: Final = re.compile(r"tongban/[0-9]{1,4}(\.[0-9]{1,4}){0,3}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -46,7 +49,15 @@ def of_hub(hub: Hub, conn: Connection) -> Iterator[Family]:
     yield gauge("intake_waiting", "Pushes that wait for the store.", hub.intake.waiting)
     yield gauge("intake_waiting_seconds", "How long they will take, about.", hub.intake.waiting_s)
     yield gauge("sessions", "Children with a session.", hub.sessions.count)
+    programs = Counter(map(_program, hub.sessions.programs.values()))
+    samples = tuple(Sample(count, (("program", name),)) for name, count in sorted(programs.items()))
+    yield Family("callers", "gauge", "Nodes that called since the program started, by what they run.", samples[:PROGRAMS_MAX])
     yield from _children(hub.node, conn)
+
+
+def _program(said: str) -> str:
+    """Return what a node says it runs, if that is a version of ours: a label takes no text from outside."""
+    return said if _PROGRAM.fullmatch(said) else "other"
 
 
 def _children(node: Node, conn: Connection) -> Iterator[Family]:

@@ -52,6 +52,7 @@ class Sessions:
         self._challenges: OrderedDict[bytes, float] = OrderedDict()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._tokens: dict[str, list[bytes]] = {}
+        self.programs: dict[str, str] = {}  # by node: what it said it runs when it last met us
 
     def challenge(self) -> bytes:
         """Give out a challenge, good once and for a minute."""
@@ -96,6 +97,7 @@ class Sessions:
         self._check_trusted(ask.node, record.key)
         text = messages.login_text(ask.node, ask.challenge, ask.certificate)
         keys.verify(record.key, ask.signature, keys.SignedKind.HELLO, self._node.ledger.identity.network, text)
+        self.programs[ask.node] = ask.program
         return record.key
 
     async def login(self, ask: messages.Login, certificate: bytes) -> messages.Session:

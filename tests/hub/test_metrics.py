@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hub import metrics
 from hub.app import Hub
-from hub.metrics import CHILDREN_MAX
+from hub.metrics import CHILDREN_MAX, PROGRAMS_MAX
 from node.metrics import render
 from protocol import messages
 from tests.hub.calling import CERTIFICATE, Caller
@@ -46,6 +46,7 @@ async def test_pushes_and_refusals_are_counted(tmp_path: Path) -> None:
     assert shown['tongban_requests_refused_total{code="session"}'] == 1
     assert (shown["tongban_intake_waiting"], shown["tongban_intake_waiting_seconds"]) == (0, 0)
     assert shown["tongban_sessions"] == 1
+    assert {name: count for name, count in shown.items() if "callers" in name} == {'tongban_callers{program="other"}': 1}
     text = await text_of(hub)
     assert not [canary for canary in (ID_NUMBER, "王伟", case) if canary in text]
 
@@ -72,8 +73,13 @@ async def test_each_child_has_its_lag_and_last_contact(tmp_path: Path) -> None:
 
 
 async def test_labels_are_bounded(tmp_path: Path) -> None:
-    """A contact of who is no child is no series, and a thousand children are the most."""
+    """A contact of who is no child is no series, a thousand children are the most, and what a child calls its program is no text of its own."""
     hub, _ = await pair(tmp_path)
+    said = [f"tongban/0.{number}" for number in range(50)] + ["王伟\n", "tongban/٣", "x" * 200, "tongban/1.2.3-王"]
+    hub.sessions.programs = {str(place): program for place, program in enumerate(said)}
+    names = [name for name in await collected(hub) if "callers" in name]
+    assert len(names) == PROGRAMS_MAX
+    assert names[0] == 'tongban_callers{program="other"}'
     rows = [(f"65010200{number:04d}", 1_000) for number in range(CHILDREN_MAX + 5)]
     await hub.node.write(lambda conn, _: conn.executemany("INSERT INTO contacts (node, at) VALUES (?, ?)", rows))
     shown = await collected(hub)
