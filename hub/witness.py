@@ -83,7 +83,8 @@ class Witness:
             if decode_checkpoint(other.checkpoint).root != shown.root:
                 self._accuse(row, shown.size - 1, other, signed)
                 return
-        logs.save_checkpoint(self._conn, row.id, shown, signed, whole=False)
+        if self._ledger.rules.now.above(self._ledger.identity.node, shown.node):  # a log that will be here whole
+            logs.save_checkpoint(self._conn, row.id, shown, signed, whole=False)
 
     def _is_of(self, rival: LogRow, shown: Checkpoint) -> bool:
         """Tell whether a head is of a second history that is held, and known, already."""

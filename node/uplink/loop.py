@@ -13,6 +13,7 @@ from node import logs as lines
 from node.ledger import Changes
 from node.node import Node
 from node.ports import Transport
+from node.uplink.auditing import Auditing
 from node.uplink.calling import Line, Settings, as_ours, ended
 from node.uplink.comparing import Comparing
 from node.uplink.pulling import Pulling
@@ -38,6 +39,7 @@ class Uplink:
         self.comparing = Comparing(self.line)
         self.pushing = Pushing(self.line, self.comparing)
         self.pulling = Pulling(self.line)
+        self.auditing = Auditing(self.line)
         self._dirty = asyncio.Event()
         self._dirty.set()
         self._anew = False  # the session is to be begun anew: the parent has to be told something
@@ -104,6 +106,7 @@ class Uplink:
         while True:
             if await self.pulling.wait():
                 await self.pulling.pull_all()
+            await self.auditing.look_if_due()
             if self.line.is_to_look:
                 raise LinkError("an ancestor helped out; the parent is looked for again")  # compared afresh
 

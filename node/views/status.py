@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from node import clones, continuity
+from node import audit, clones, continuity
 from node.node import PROGRAM, Node
 from node.safety import Acked, Receipted, acked
 from node.store import logs
@@ -42,6 +42,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "last_contact": _last_contact(conn),
         **upkeep(node, conn),
         "clones": clones.state(conn).since > 0,
+        "withheld": found.shown() if (found := audit.withheld(node, conn)) is not None else None,
         "lost": [_loss(loss) for loss in continuity.losses(node.ledger, conn)],
         "children": [_child(node, conn, child.node) for child in node.rules.now.children(node.id)],
     }
