@@ -11,7 +11,8 @@ from node.ledger import read_body
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import EntryRow, LogRow
-from protocol.authority import LEGAL_ZONE
+from protocol import limits
+from protocol.authority import LEGAL_ZONE, ZONE_MS
 from protocol.errors import DecodeError
 from protocol.log import Entry, Header, LogId, decode_header
 
@@ -19,7 +20,8 @@ Shown = dict[str, object]
 
 
 def time_text(at_ms: int) -> str:
-    """Return a time as it is printed: 2026-05-06T09:30:00.123+08:00."""
+    """Return a time as it is printed: 2026-05-06T09:30:00.123+08:00; in the last hours of 9999, the last that has a print."""
+    at_ms = min(at_ms, limits.TIME_MS_MAX - ZONE_MS)
     at = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
     return at.astimezone(LEGAL_ZONE).isoformat(timespec="milliseconds")
 
