@@ -16,10 +16,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from hub import serving
+from hub import feeds, serving
 from hub.enrolment import chain_of
-from hub.feeds import Feeds
-from hub.intake import Pushed, take_pushes
+from hub.intake import Pushed, received_at, take_pushes
 from node import carrying, faults, operations
 from node import logs as lines
 from node.carrying import Cargo, Part, Taken
@@ -28,12 +27,12 @@ from node.node import Node
 from node.office.desk import Act
 from node.store import logs
 from node.store.database import Connection
+from node.store.feeds import last_position
 from protocol import carry, codec, limits, messages
 from protocol.errors import DecodeError, GapFound, InputError
 from protocol.log import Bundle, ChangeSet, decode_checkpoint, decode_header
 from protocol.problems import Fields
 
-RUN_BYTES: Final = 16
 FIRST: Final = messages.Cursors(0, 0, b"", 0)  # of a child that has nothing yet
 PIECES_MAX: Final = 64  # in one command
 STATE_NAME: Final = "carry/"  # in meta, with the child's id: canonical [made_at, registers, catalogue, run, position]
@@ -50,7 +49,7 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
     """
     ledger = node.ledger
     state = FIRST if whole else await node.store.own(lambda conn: _state_of(conn, child))
-    goal = await node.store.own(lambda conn: (ledger.rules.number, _last_position(conn)))
+    goal = await node.store.own(lambda conn: (ledger.rules.number, last_position(conn)))
     more = True
     while more:  # never further than what stood here at the start: who writes on does not keep us busy for ever
         page = await node.store.own(lambda conn, state=state: _page(ledger, conn, child, state))  # type: ignore[misc]
@@ -63,10 +62,6 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
         bundles, wanted = await node.store.own(lambda conn, wanted=wanted: _receipts(ledger, conn, wanted))  # type: ignore[misc]
         if bundles:
             yield Cargo(carry.Kind.RECEIPTS, messages.encode(carry.Receipts(tuple(bundles))), 0)
-
-
-def _last_position(conn: Connection) -> int:
-    return int(conn.execute("SELECT coalesce(max(position), 0) FROM feed").fetchone()[0])
 
 
 def _page(ledger: Ledger, conn: Connection, child: str, after: messages.Cursors) -> carry.Page:
@@ -111,10 +106,10 @@ def _take_push(node: Node, conn: Connection, changes: Changes, head: carry.Head,
     entries = sum(one.size - one.start for one in sizes)
     if all(_is_held(conn, change) for change in push.sets):
         return Taken(known=entries)
-    received_at = _received_at(node, conn)
-    pushed = Pushed(head.sender, push, min(head.made_at, received_at))
+    now = received_at(node, conn)
+    pushed = Pushed(head.sender, push, min(head.made_at, now))
     try:
-        (taken,) = take_pushes(node.ledger, conn, changes, [pushed], received_at)
+        (taken,) = take_pushes(node.ledger, conn, changes, [pushed], now)
     except GapFound as exc:
         hint = f"Have {head.sender} write its file again with `tongban carry out --all`."
         raise GapFound(exc.message, size_held=exc.size_held, log=exc.log, hint=hint) from exc
@@ -128,15 +123,6 @@ def _is_held(conn: Connection, change: ChangeSet) -> bool:
     row = logs.find_log(conn, checkpoint.log)
     rows = [] if row is None else [row, *logs.branches(conn, checkpoint.log)]
     return any(one.size >= checkpoint.size and logs.root_at(conn, one, checkpoint.size) == checkpoint.root for one in rows)
-
-
-def _received_at(node: Node, conn: Connection) -> int:
-    """Return this hub's receive time: never before its own newest entry, whatever its clock was set to."""
-    row = node.ledger.own_row(conn)
-    last = logs.entry_at(conn, row.id, row.size - 1)
-    header = decode_header(last.raw) if last is not None else None
-    floor = header.claimed_at if header is not None and header.type == "receipt" else 0
-    return max(node.clock.wall_ms(), floor)
 
 
 # --- what a child said of itself
@@ -256,10 +242,11 @@ async def take_piece(node: Node, opening: bytes, index: int, sealed: bytes) -> T
 
     Raises:
         PeerError: not for us, not authentic, damaged, or before its time; nothing of this piece was kept.
+        StoreFull: no room on the disk.
     """
     head, kind, packed = carrying.open_piece(node, opening, index, sealed)
-    if node.ledger.feed is None:  # the node stands still: nobody has told its ledger yet whom to tell
-        node.ledger.feed = Feeds(node.ledger, node.entropy.bytes(RUN_BYTES)).mark
+    feeds.attach(node)
+    node.admit()
     if kind is carry.Kind.END:
         messages.decode(packed, carry.End)
         return Taken(end=True)

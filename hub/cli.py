@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from node import config, console, logs
 from node.cli import administration, case, keys, output
 from node.cli import service as services
-from node.cli.execute import patiently, timed
+from node.cli.execute import patiently, prepared, timed
 from node.cli.options import ADDRESS, LISTEN, NODE, Commands, Settings, with_settings
 from node.cli.process import run_until_stopped
 from node.cli.program import NAME, Program, give
@@ -32,6 +32,9 @@ from node.texts import t
 from node.watchdog import Notifier
 from protocol import limits
 from protocol.errors import InputError
+
+if TYPE_CHECKING:
+    from node.node import Node  # brings the store along
 
 EXPIRES_H: Final = 168  # a week: a village machine is set up when somebody drives there
 SYNC_TIMEOUT_S: Final = 60.0
@@ -232,6 +235,16 @@ def _sync_settings(found: config.Config) -> dict[str, object]:
     """Return what `sync` needs where no node runs; a running one has its uplink."""
     _commands()  # registers the operation
     return {"settings": found}
+
+
+def _mark_feeds(node: Node) -> None:
+    """Let a node that stands still write down what its children must be told of a command."""
+    from hub import feeds  # noqa: PLC0415 - see the top of this file
+
+    feeds.attach(node)
+
+
+prepared.append(_mark_feeds)
 
 
 def _registered(_: config.Config) -> dict[str, object]:

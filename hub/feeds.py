@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from node.ledger import Changes, Ledger
+from node.node import Node
 from node.projection import Touched
 from node.store import feeds
 from node.store.database import Connection
@@ -21,6 +22,7 @@ from protocol import messages
 from protocol.register import View
 
 WHOLE_CASE: Final = 0
+RUN_BYTES: Final = 16
 ROW_BYTES: Final = 256 << 10  # of the entries behind one row, about: rows are not divided when they are sent
 ENTRY_BYTES: Final = 600  # of an entry in a bundle of its own, beside header and body: its path, its checkpoint
 
@@ -32,6 +34,12 @@ def towards(view: View, me: str, node: str) -> str | None:
     line = (node, *view.ancestors(node))
     place = line.index(me) if me in line else 0
     return line[place - 1] if place else None
+
+
+def attach(node: Node) -> None:
+    """Let a node mark feed rows from now on, also one that was opened for a single command: its children are told later."""
+    if node.ledger.feed is None:
+        node.ledger.feed = Feeds(node.ledger, node.entropy.bytes(RUN_BYTES)).mark
 
 
 class Feeds:

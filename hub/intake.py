@@ -303,7 +303,7 @@ class Intake:
         part, mark = Changes(), self._node.ledger.mark()
         conn.execute("SAVEPOINT push")
         try:
-            taken = take_pushes(self._node.ledger, conn, part, pushed, self._received_at(conn))
+            taken = take_pushes(self._node.ledger, conn, part, pushed, received_at(self._node, conn))
         except Exception as exc:  # also a mistake of ours: it must not hurt the others of the group
             if not conn.in_transaction:
                 raise  # the store gave up the whole transaction: the disk is full, say
@@ -316,19 +316,20 @@ class Intake:
         changes.merge(part)
         return taken
 
-    def _received_at(self, conn: Connection) -> int:
-        """Return this hub's receive time: it never falls within an incarnation, whatever the clock does while the program is off."""
-        ledger = self._node.ledger
-        if ledger.received_at is None:
-            ledger.received_at = _last_stamp(ledger, conn)
-        ledger.received_at = max(self._node.clock.wall_ms(), ledger.received_at)
-        return ledger.received_at
-
     def _receipts(self, conn: Connection, outcomes: Sequence[Taken | TongbanError]) -> list[Bundle | None]:
         self._node.ledger.seal(conn)
         return [
             self._node.ledger.bundle_own(conn, one.receipt.index) if isinstance(one, Taken) else None for one in outcomes
         ]
+
+
+def received_at(node: Node, conn: Connection) -> int:
+    """Return a hub's receive time: it never falls within an incarnation, whatever the clock does while the program is off."""
+    ledger = node.ledger
+    if ledger.received_at is None:
+        ledger.received_at = _last_stamp(ledger, conn)
+    ledger.received_at = max(node.clock.wall_ms(), ledger.received_at)
+    return ledger.received_at
 
 
 def _last_stamp(ledger: Ledger, conn: Connection) -> int:

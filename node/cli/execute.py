@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -22,12 +22,18 @@ from node.local_client import NoAnswer, Sink
 from node.system import SystemClock, SystemEntropy, block_s
 from protocol.errors import LinkError, StoreBusy
 
+if TYPE_CHECKING:
+    from node.node import Node  # see `_on_store`
+
 BUSY_WAIT_S: Final = 10.0  # for another command, or a node that starts; a command that only writes takes well under one
 BUSY_POLL_S: Final = 0.05
 ANSWER_GRACE_S: Final = 5.0  # the node keeps the time; its answer comes a little later
 
 T = TypeVar("T")
 Here = Callable[[config.Config], Mapping[str, object]]
+
+# What a node that is opened for one command must be given before it writes; `hub.cli` adds who is to be told of it.
+prepared: list[Callable[[Node], None]] = []
 
 
 def execute(settings: Settings, name: str, params: Mapping[str, object], sink: Sink, here: Here | None = None) -> None:
@@ -139,6 +145,8 @@ async def _on_store(folder: Folder, command: Command, sink: Sink) -> None:
 
     node = await setup.open_node(folder, SystemClock(), SystemEntropy())
     try:
+        for prepare in prepared:
+            prepare(node)
         result = await carry_out(node, command)
         if not isinstance(result, AsyncIterator):
             sink.value(result)

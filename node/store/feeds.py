@@ -48,3 +48,8 @@ def end_of_run(conn: Connection, run: bytes) -> int | None:
         "SELECT coalesce((SELECT min(start) - 1 FROM feed_runs WHERE start > ?), (SELECT max(position) FROM feed), 0)", found
     ).fetchone()
     return int(end[0])
+
+
+def last_position(conn: Connection) -> int:
+    """Return the newest position given out; 0 before the first."""
+    return int(conn.execute("SELECT coalesce(max(position), 0) FROM feed").fetchone()[0])

@@ -101,6 +101,31 @@ def test_a_case_goes_up_and_its_receipt_comes_back(place: Path) -> None:
         assert contents(data) == before
 
 
+def test_what_a_standing_hub_writes_is_told_too(place: Path) -> None:
+    """A case is handed over and back with commands and sticks alone, while no node runs anywhere."""
+    city, east, stick = place / "city", place / "east", place / "stick"
+    case = open_case(east)
+
+    def step(data: Path, name: str, *args: str) -> None:
+        assert give("case", name, case, *args, "--officer", "1001", data=data).code == 0
+
+    def bring(giver: Path, taker: Path, *args: str) -> None:
+        assert give("carry", "out", *args, stick / "file", data=giver).code == 0
+        assert give("carry", "in", stick / "file", data=taker).code == 0
+
+    step(east, "offer", "--to", CITY)
+    bring(east, city)
+    step(city, "take")
+    step(city, "accept")
+    step(city, "offer", "--to", EAST)
+    bring(city, east, "--to", EAST)
+    step(east, "take")
+    bring(east, city)
+    pages = [give("show", case, "--json", data=data).value for data in (city, east)]
+    assert [(page["state"], page["holder"]) for page in pages] == [("accepted", EAST)] * 2
+    assert pages[0]["digest"] == pages[1]["digest"]
+
+
 def test_a_running_node_takes_part(place: Path) -> None:
     """The same through the local API: the node packs and opens, the command reads and writes the stick."""
     city, east, stick = place / "city", place / "east", place / "stick"

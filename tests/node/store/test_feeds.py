@@ -38,6 +38,13 @@ def test_a_run_reaches_to_the_next_ones_start(conn: Connection) -> None:
     assert [feeds.end_of_run(conn, run) for run in (FIRST, SECOND, b"3" * 16)] == [3, 5, None]
 
 
+def test_the_newest_position_is_that_of_any_child(conn: Connection) -> None:
+    """What a file for a child must reach is what was given out when it was begun."""
+    assert feeds.last_position(conn) == 5
+    conn.execute("DELETE FROM feed")
+    assert feeds.last_position(conn) == 0
+
+
 def test_sizes_are_of_header_and_body(conn: Connection) -> None:
     """A withheld body counts nothing; other cases and later entries are left out."""
     conn.execute("PRAGMA foreign_keys = OFF")
