@@ -18,6 +18,11 @@ logs.set_strict(True)
 _skipped: list[str] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a night's run try more than a commit's."""
+    parser.addoption("--deep", action="store_true", help="try a million cases where a commit's run tries thousands")
+
+
 @pytest.fixture(autouse=True)
 def _quiet_logs() -> Iterator[None]:
     """No test leaves log handlers, or lenient logs, to the next one."""
