@@ -21,8 +21,9 @@ from hub.app import Hub
 from hub.guard import Bounds
 from hub.metrics import of_hub
 from hub.server import Server, serve
-from node import local_api, monitoring, pulse, setup, tls
+from node import ballast, local_api, monitoring, pulse, scrub, setup, tls, upkeep
 from node import logs as lines
+from node.ballast import Room
 from node.command import Command, carry_out
 from node.config import Config, join_address
 from node.folder import Folder
@@ -96,6 +97,7 @@ async def run(
             await catch_up(node)
             uplink = await stack.enter_async_context(_uplinked(node, config))
             stack.enter_context(commands.attached(node, uplink))
+            await stack.enter_async_context(_kept_up(node, folder, config, uplink))
             stack.enter_context(destroying_spent(node))
 
             async def obey(command: Command) -> object:
@@ -114,6 +116,22 @@ async def run(
             await stop.wait()
             notifier.stopping()
             lines.event("service.stopping", node=node.id)
+
+
+@asynccontextmanager
+async def _kept_up(node: Node, folder: Folder, config: Config, uplink: Uplink | None) -> AsyncIterator[None]:
+    """Keep room on the disk, and go over the store once a day."""
+    node.room = Room(folder.store, upkeep.sizes(config))
+    tasks = {asyncio.create_task(ballast.watch(node.room, node.clock))}
+    if config.store.scrub_every_h:
+        tasks.add(asyncio.create_task(scrub.daily(node, config.store.scrub_every_h)))
+    try:
+        with scrub.attached(node, upkeep.fetching(uplink.line) if uplink is not None else None):
+            yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

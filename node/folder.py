@@ -181,7 +181,7 @@ class Folder:
                 stream.flush()
                 os.fsync(stream.fileno())
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except FileNotFoundError:
             return
         except OSError as exc:
@@ -262,7 +262,7 @@ def write_private(path: Path, data: bytes) -> None:
         _write_through(draft, data)
         faults.point("folder.drafted")
         draft.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as exc:
         raise StoreError(
             f"{path}: cannot be written: {exc.strerror}", hint="Check the disk and its free space."
@@ -328,7 +328,7 @@ class Draft:
             os.fsync(stream.fileno())
         faults.point("folder.part_written")
         self._part.replace(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _drop(self) -> None:
         with contextlib.suppress(OSError):
@@ -348,7 +348,13 @@ def _write_through(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    with path.open("r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
     """Make a new name durable; Windows does that with the file itself and cannot open folders."""
     if os.name == "nt":
         return

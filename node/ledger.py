@@ -140,6 +140,7 @@ class _Sealed:
 
 
 FeedHook = Callable[[Connection, Sequence[Touched], Changes], None]
+Renew = Callable[["Ledger", Connection, Changes], None]
 
 
 class Ledger:
@@ -152,6 +153,7 @@ class Ledger:
         self.judge = RulesJudge(rules)
         self.feed: FeedHook | None = None  # a hub sets it: who is to be told
         self.is_unsure: Callable[[Connection], bool] | None = None  # a hub sets it: whether the root waits with registers
+        self.renew: Renew | None = None  # what a restored store does before it states anything (`node.restore`)
         self._sealed: _Sealed | None = None
         self._count = 0
         self._claimed_high = -1
@@ -188,6 +190,8 @@ class Ledger:
         Raises:
             LimitExceeded: a header or body is over its bound.
         """
+        if self.renew is not None:
+            self.renew(self, conn, changes)
         row = self.own_row(conn)
         self._save_checkpoints(conn, row)
         rebuilt = [self._state(conn, row, draft) for draft in drafts]

@@ -66,6 +66,11 @@ def attached(node: Node, ask: Ask | None) -> Iterator[None]:
         _asks.pop(id(node), None)
 
 
+def is_attached(node: Node) -> bool:
+    """Tell whether a scrub of this node can ask its parent."""
+    return id(node) in _asks
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a scrub came to. mended: entries and checkpoints put right. left: what still does not hold."""

@@ -18,6 +18,7 @@ from node.node import PROGRAM, Node, open_ledger
 from node.ports import Clock, Entropy
 from node.projection import Batch
 from node.rekeying import destroy_spent
+from node.restore import is_restored, renewing
 from node.store import logs
 from node.store.checking import check_file
 from node.store.database import Connection, Database, Store
@@ -185,6 +186,8 @@ async def node_of(
     """Make a node from an open store. keyring: the folder's keys, where it has one."""
     others = keyring.signing() if keyring is not None else []
     ledger = await store.own(lambda conn: open_ledger(conn, key, *others))
+    if await store.own(is_restored):
+        ledger.renew = renewing(clock, entropy)
     return Node(store, ledger, clock, entropy, keyring=keyring)
 
 

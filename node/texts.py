@@ -126,6 +126,18 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "carry.acked": ("收据已核验，又有 {count} 条确认上级收妥", "verified: the parent has {count} more entries"),
         "carry.forks": ("警报：{count} 处有两份签名记录，均已留存", "alarm: {count} rival histories, all kept"),
         "verify.good": ("核验 {entries} 条记录，没有问题", "{entries} entries checked, no problem"),
+        "backup.done": (
+            "已备份到 {file}（截至第 {size} 条，{at}）{keys}",
+            "backed up to {file} (entries up to {size}, {at}){keys}",
+        ),
+        "backup.with_key": ("，含加密的私钥", ", with the private keys, sealed"),
+        "backup.without_key": ("；不含私钥，请另行保管 keys/", "; without the private keys: keep keys/ elsewhere"),
+        "restore.done": (
+            "已恢复 {node} 到 {at} 的备份（{size} 条）。启动并同步后，上级会把之后的记录还回来",
+            "{node} is restored to the backup of {at} ({size} entries). Start it and sync: the parent gives back what came after",
+        ),
+        "restore.aside": ("原数据文件保留为 {file}", "the old store is kept as {file}"),
+        "scrub.mended": ("修复 {count} 处", "{count} places mended"),
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),
         "status.withheld": (
             "警报：上级 {since} 起收妥的 {count} 条，再上一级一天以后仍未见到，请联系再上一级",

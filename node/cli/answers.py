@@ -149,6 +149,23 @@ def _verify(value: Value, lang: str) -> str:
     return "\n".join(lines)
 
 
+def _backup(value: Value, lang: str) -> str:
+    kept = t("backup.with_key" if value.get("with_key") else "backup.without_key", lang)
+    return t("backup.done", lang, file=value["file"], size=value["size"], at=value["at"][_SHORT_TIME], keys=kept)
+
+
+def _restore(value: Value, lang: str) -> str:
+    lines = [t("restore.done", lang, node=value["node"], at=value["at"][_SHORT_TIME], size=value["size"])]
+    if value.get("kept_aside"):
+        lines.append(t("restore.aside", lang, file=value["kept_aside"]))
+    return "\n".join(lines)
+
+
+def _scrub(value: Value, lang: str) -> str:
+    mended = value.get("mended") or 0
+    return _verify(value, lang) + ("\n" + t("scrub.mended", lang, count=mended) if mended else "")
+
+
 def _rebuild(value: Value, lang: str) -> str:
     different = value.get("different") or 0
     count = len(different) if isinstance(different, list) else different
@@ -319,6 +336,9 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "clones.retire": _clones,
     "evidence.export": _evidence,
     "rebuild": _rebuild,
+    "backup": _backup,
+    "restore": _restore,
+    "scrub": _scrub,
     "show": _show,
     "case.show": _show,
     "status": _status,

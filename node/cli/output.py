@@ -125,4 +125,4 @@ def _has_problems(name: str, value: Any) -> bool:  # noqa: ANN401 - JSON is any 
         return False
     if name == "rebuild":
         return bool(value.get("different")) or value.get("same") is False or bool(value.get("problems"))
-    return name in {"verify", "replay"} and bool(value.get("problems"))
+    return name in {"verify", "replay", "scrub"} and bool(value.get("problems"))
