@@ -6,13 +6,15 @@ from pathlib import Path
 
 import msgspec
 
+from hub.app import Hub
 from node.store.database import Connection
 from node.uplink.pushing import prepare_push
 from protocol import messages
 from tests import story
-from tests.hub.calling import Caller, city_and_child, clock, count, dump
+from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock, count, dump
 from tests.hub.test_app import opened
 from tests.hub.test_witness import TREE
+from tests.node.building import EAST, enrol, found
 from tests.story import CITY, D1, V1
 from tests.world import World
 
@@ -46,7 +48,9 @@ async def held(child: Caller) -> int:
 async def test_an_old_push_in_another_network_is_refused(tmp_path: Path) -> None:
     """The same node id with the same key, in a network of another genesis: every signature is for one network only."""
     child = await city_and_child(tmp_path / "one")
-    other = await city_and_child(tmp_path / "other")
+    city = await found(tmp_path / "city", seed=99)
+    other = Caller(await enrol(tmp_path / "east", city, EAST), Hub(city, CERTIFICATE))
+    await other.login()
     assert child.node.ledger.identity.key.public == other.node.ledger.identity.key.public
     assert child.node.ledger.identity.network != other.node.ledger.identity.network
     old = await child.next_push()
