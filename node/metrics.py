@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from node import pulse, system
+from node import pulse, scrub, system
 from node.node import PROGRAM, Node
 from node.safety import acked
 from node.store import logs
@@ -82,6 +82,7 @@ def of_store(node: Node, conn: Connection) -> Iterator[Family]:
     yield gauge("register", "Number of the newest register held.", node.rules.number)
     yield from _above(node, conn, own)
     yield from _disk(node, conn)
+    yield from _care(conn)
 
 
 def of_uplink(uplink: Uplink | None, _conn: Connection) -> Iterator[Family]:
@@ -143,6 +144,14 @@ def _disk(node: Node, conn: Connection) -> Iterator[Family]:
     yield gauge("store_growth_bytes_per_day", "Growth in the last weeks.", found.bytes_a_day)
     yield gauge("disk_days_left", "Days until only the reserve is free.", found.days_left)
     yield gauge("disk_full", "1 while new work is refused for want of room.", int(_refuses(node, found.full)))
+
+
+def _care(conn: Connection) -> Iterator[Family]:
+    """Yield when the store was last gone over, and what was found."""
+    done = logs.get_meta(conn, scrub.DONE)
+    yield gauge("scrub_timestamp_seconds", "When all entries were last read and hashed again.", int(done) / MS if done else None)
+    damaged = scrub.standing(conn)["damaged"]
+    yield gauge("damaged_places", "Places of the store that are damaged and could not be mended.", int(str(damaged)))
 
 
 def _refuses(node: Node, full: bool) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node import health, metrics, pulse, tls
+from node import health, metrics, pulse, scrub, tls
 from node.ballast import Room, Sizes
 from node.metrics import Family, Sample
 from node.node import Node
@@ -16,6 +16,7 @@ from node.pulse import Pulse
 from node.store import logs
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
+from protocol import codec
 from tests.node.building import (
     CITY,
     EAST,
@@ -155,6 +156,17 @@ async def test_the_certificate_has_an_end(tmp_path: Path) -> None:
     der = tls.ensure_certificate(tmp_path / "node.pem", CITY)
     text = await city.read(lambda conn: metrics.render(metrics.of_certificate(tls.ends_at_s(der), city, conn)))
     assert numbers(text)["tongban_certificate_days_left"] > 2_000_000
+
+
+async def test_the_care_of_the_store_is_described(tmp_path: Path) -> None:
+    """When all of it was last read again, and what is damaged; no time before the first scrub."""
+    city = await found(tmp_path / "city")
+    shown = await collected(city)
+    assert (shown["tongban_damaged_places"], "tongban_scrub_timestamp_seconds" in shown) == (0, False)
+    await city.write(lambda conn, _: logs.set_meta(conn, scrub.DONE, str(START_MS).encode()))
+    await city.write(lambda conn, _: logs.set_meta(conn, scrub.DAMAGED, codec.encode([["entry", CITY, b"", 1]])))
+    shown = await collected(city)
+    assert (shown["tongban_damaged_places"], shown["tongban_scrub_timestamp_seconds"]) == (1, START_MS / 1_000)
 
 
 async def test_the_process_is_described(tmp_path: Path) -> None:
