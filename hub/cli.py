@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,12 +69,33 @@ for _name in ("list", "show"):  # what is asked most, also without `case` before
 @click.option("--name", required=True, metavar="N", help="名称 · name of the network")
 @_LISTEN
 @_ADVERTISE
+@click.option(
+    "--recovery-keys", "recovery", type=int, default=1, show_default=True, metavar="N", help="恢复密钥数 · recovery keys to print"
+)
+@click.option(
+    "--threshold", type=int, default=1, show_default=True, metavar="K", help="恢复所需数 · how many of them replace the root's key"
+)
 @with_settings
-def init(settings: Settings, division: str, name: str, listen: str | None, advertise: str | None) -> int:
+def init(settings: Settings, /, **options: Any) -> int:  # noqa: ANN401 - click's own
     """建网 · Found a new network: this machine becomes its root."""
-    options = {"division": division, "name": name, "listen": listen, "advertise": advertise}
-    work = _commands().init(settings.folder, SystemClock(), SystemEntropy(), **options)
-    return _show(settings, "init", timed(work, settings.timeout_s))
+    shown: list[int] = []
+    work = _commands().init(
+        settings.folder,
+        SystemClock(),
+        SystemEntropy(),
+        show=lambda value: shown.append(_show(settings, "init", value)),
+        **options,
+    )
+    timed(work, settings.timeout_s)
+    return shown[0]
+
+
+@main.command()
+@with_settings
+def recover(settings: Settings) -> int:
+    """恢复根密钥 · Give the root a new key with its recovery keys: one a line on standard input, then an empty line."""
+    work = _commands().recover(settings.folder, SystemClock(), SystemEntropy(), seeds=_lines_of_secrets())
+    return _show(settings, "recover", timed(work, settings.timeout_s))
 
 
 @main.command()
@@ -211,6 +233,20 @@ def replay(settings: Settings, file: Path, map_file: Path, network: Path | None,
         "json": settings.as_json,
     }
     return _show(settings, "replay", _done("hub.replay", options))
+
+
+def _lines_of_secrets() -> list[str]:
+    """Read lines that nobody should see, up to an empty one; never from the arguments, which others on the machine can read."""
+    found: list[str] = []
+    while len(found) < limits.RECOVERY_KEYS_MAX:
+        if sys.stdin.isatty():
+            line = str(click.prompt(f"{len(found) + 1}", default="", hide_input=True, show_default=False, err=True))
+        else:
+            line = sys.stdin.readline()
+        if not line.strip():
+            break
+        found.append(line.strip())
+    return found
 
 
 def _serve(settings: Settings, folder: Folder, found: config.Config) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -13,16 +13,18 @@ from hub import carrying as _carrying  # noqa: F401 - registers the operations `
 from hub import enrolment
 from hub import evidence as _evidence  # noqa: F401 - registers the operations `evidence.list` and `evidence.export`
 from node import config as configuration
-from node import operations, setup
+from node import faults, operations, rekeying, setup
 from node import replay as _replay  # noqa: F401 - registers the operation `replay`
 from node.config import Config, join_address
 from node.folder import Folder, write_private
 from node.joining import join as join_network
+from node.keyring import Keyring
 from node.ledger import Ledger
 from node.node import Node
 from node.office.desk import Act
 from node.ports import Clock, Entropy
 from node.store import logs
+from node.store.checking import check_file
 from node.store.database import Connection, Database, Store
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
@@ -53,13 +55,32 @@ def attached(node: Node, uplink: Uplink | None) -> Iterator[None]:
 
 
 async def init(
-    folder: Folder, clock: Clock, entropy: Entropy, *, division: str, name: str, listen: str | None, advertise: str | None
+    folder: Folder,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    division: str,
+    name: str,
+    listen: str | None,
+    advertise: str | None,
+    recovery: int = setup.RECOVERY_KEYS,
+    threshold: int = setup.THRESHOLD,
+    show: Callable[[Mapping[str, object]], None] = lambda _: None,
 ) -> dict[str, object]:
     """Found a new network; this machine is its root. Given again after an interruption, it begins again with the same keys.
 
+    Args:
+        recovery: how many recovery keys to draw. threshold: how many of them replace the root's key.
+        show: told the answer before the folder has a store: recovery keys that nobody saw are of no network.
+
     Raises:
-        InputError: not a division code, no name, a wrong address, or the folder has a node already. Nothing was written.
+        InputError: not a division code, no name, a wrong address or number, or the folder has a node already. Nothing was
+            written.
     """
+    if not 1 <= threshold <= recovery <= limits.RECOVERY_KEYS_MAX:
+        raise InputError(
+            f"{threshold} of {recovery} recovery keys cannot be asked for", hint="Advised are 3 keys, of which 2 are needed."
+        )
     if not divisions.is_node_id(division):
         raise InputError(f"{division!r} is not a division code", hint="12 digits, with -suffix for a department.")
     named = clean(name, limits.NAME_CHARS_MAX)
@@ -69,7 +90,7 @@ async def init(
     folder.create()
     with folder.locked():
         _check_free(folder)
-        return await _found(folder, clock, entropy, division, named, settings)
+        return await _found(folder, clock, entropy, (division, named), settings, (recovery, threshold), show)
 
 
 def _check_free(folder: Folder) -> None:
@@ -81,21 +102,64 @@ def _check_free(folder: Folder) -> None:
 
 
 async def _found(
-    folder: Folder, clock: Clock, entropy: Entropy, division: str, name: str, settings: Config
+    folder: Folder,
+    clock: Clock,
+    entropy: Entropy,
+    named: tuple[str, str],
+    settings: Config,
+    wanted: tuple[int, int],
+    show: Callable[[Mapping[str, object]], None],
 ) -> dict[str, object]:
     key, sealing = _own_keys(folder, entropy)
-    recovery = setup.new_recovery(entropy)
+    recovery = setup.new_recovery(entropy, wanted[0])
     public = [keys.SigningKey(seed).public for seed in recovery]
     write_private(folder.config, configuration.render(settings).encode("utf-8"))
-    ledger = await _lay_down(
-        folder, lambda store: setup.found(store, division, name, key, sealing.public, public, clock, entropy)
+    answer: dict[str, object] = {}
+
+    def tell(ledger: Ledger) -> None:
+        answer["node"], answer["network"] = named[0], ledger.identity.network.hex()
+        answer["root_fingerprint"] = keys.key_id(ledger.identity.key.public).hex()
+        answer["recovery"] = [seed.hex() for seed in recovery]
+        show(answer)
+        faults.point("commands.shown")  # a crash here leaves keys of no network: `init` given again shows others
+
+    await _lay_down(
+        folder,
+        lambda store: setup.found(store, *named, key, sealing.public, public, clock, entropy, wanted[1]),
+        before=tell,
     )
-    return {
-        "node": division,
-        "network": ledger.identity.network.hex(),
-        "root_fingerprint": keys.key_id(ledger.identity.key.public).hex(),
-        "recovery": [seed.hex() for seed in recovery],
-    }
+    return answer
+
+
+async def recover(folder: Folder, clock: Clock, entropy: Entropy, *, seeds: Sequence[str]) -> dict[str, object]:
+    """Give the root a new key, signed by recovery keys, in the folder of the root as it was or as its backup has it.
+
+    Args:
+        seeds: recovery keys as `init` printed them, in hex.
+
+    Raises:
+        InputError: one is no key. CommandRefused: too few, others than the network's, or not the root's folder.
+    """
+    signers = [_recovery_key(number, text) for number, text in enumerate(seeds, start=1)]
+    folder.require()
+    with folder.locked():
+        check_file(folder.store)
+        store = await Database.open(folder.store)
+        try:
+            key = await rekeying.recover(store, Keyring(folder), signers, clock, entropy)
+        finally:
+            await store.close()
+        node = await setup.open_node(folder, clock, entropy)  # the old key's file is destroyed there
+        await node.close()
+    return {"node": node.id, "fingerprint": key.id.hex(), "register": node.rules.number}
+
+
+def _recovery_key(number: int, text: str) -> keys.SigningKey:
+    """Read one recovery key; what was typed is never repeated."""
+    try:
+        return keys.SigningKey(bytes.fromhex(text.strip()))
+    except ValueError:
+        raise InputError(f"line {number} is no recovery key", hint="64 hex digits, as `tongban init` printed them.") from None
 
 
 async def join(
@@ -160,8 +224,14 @@ def _own_keys(folder: Folder, entropy: Entropy) -> tuple[keys.SigningKey, keys.S
     return keys.SigningKey(folder.load_seed("signing")), keys.SealingKey(folder.load_seed("sealing"))
 
 
-async def _lay_down(folder: Folder, work: Callable[[Store], Awaitable[Ledger]]) -> Ledger:
-    """Lay the store down under another name, then give it its own: a folder has a whole store, or none."""
+async def _lay_down(
+    folder: Folder, work: Callable[[Store], Awaitable[Ledger]], before: Callable[[Ledger], None] = lambda _: None
+) -> Ledger:
+    """Lay the store down under another name, then give it its own: a folder has a whole store, or none.
+
+    Args:
+        before: called when all is written, before the folder has a store.
+    """
     draft = folder.store.with_name("draft.sqlite3")
     for leftover in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-shm")):
         leftover.unlink(missing_ok=True)
@@ -170,6 +240,7 @@ async def _lay_down(folder: Folder, work: Callable[[Store], Awaitable[Ledger]]) 
         ledger = await work(store)
     finally:
         await store.close()
+    before(ledger)
     draft.replace(folder.store)
     return ledger
 

@@ -84,7 +84,7 @@ def reincarnate(ledger: Ledger, conn: Connection, changes: Changes, common: int,
     identity = ledger.identity
     ledger.become(Identity(identity.node, incarnation, identity.key, identity.network))
     logs.set_meta(conn, "incarnation", incarnation)
-    logs.create_log(conn, ledger.identity.log, old.key, suite=old.suite)
+    logs.create_log(conn, ledger.identity.log, identity.key.public, suite=identity.key.suite)
     record = ledger.rules.record(identity.node)
     fields = {
         "enrol": record.enrolment if record else None,

@@ -9,22 +9,25 @@ can speak, and no two keys speak for it at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from node import faults
+from node import continuity, faults
 from node import logs as lines
 from node.keyring import Keyring
 from node.ledger import Changes, Draft, Identity, Ledger
 from node.node import PROGRAM, Node
+from node.ports import Clock, Entropy
 from node.registrar import take_in
+from node.rulebook import load_rules
 from node.store import logs
-from node.store.database import Connection
+from node.store.database import Connection, Store
 from node.store.logs import LogRow
 from protocol import keys, limits
-from protocol.errors import CommandRefused
-from protocol.rekeying import rotate_message
+from protocol.errors import CommandRefused, StoreError
+from protocol.log import LogId, decode_checkpoint
+from protocol.rekeying import recovery_message, rotate_message
 
 INCARNATION_BYTES: Final = 16
 
@@ -88,6 +91,15 @@ def go_on(
     ledger: Ledger, conn: Connection, changes: Changes, key: keys.SigningKey, incarnation: bytes, now_ms: int
 ) -> None:
     """Sign the own log to its end with the present key, and open a new incarnation under another."""
+    _open_next(ledger, conn, changes, key, incarnation, now_ms)
+    if ledger.identity.node == ledger.rules.root:
+        _number_own(ledger, conn, changes, now_ms)
+    faults.point("rekeying.opened")
+
+
+def _open_next(
+    ledger: Ledger, conn: Connection, changes: Changes, key: keys.SigningKey, incarnation: bytes, now_ms: int
+) -> None:
     ledger.seal(conn)
     ledger.save_seals(conn)
     old, identity = ledger.own_row(conn), ledger.identity
@@ -102,15 +114,111 @@ def go_on(
         "program": PROGRAM,
     }
     ledger.append(conn, [Draft("log.open", now_ms, opening)], changes)
-    if identity.node == ledger.rules.root:  # nobody stands above it: it admits its own, and numbers its new key
-        sizes = [[row.log.incarnation, row.size] for row in logs.logs_of(conn, [identity.node]) if row.size and not row.branch]
-        older = [one for one in sizes if one[0] != incarnation][-limits.INCARNATIONS_MAX :]
-        admitted = {"node": identity.node, "incarnation": incarnation, "sizes": older}
-        ledger.append(conn, [Draft("node.admit", now_ms, admitted)], changes)
-        take_in(ledger, conn, changes, now_ms)
     changes.logs.add(old.id)
     changes.rules = True
-    faults.point("rekeying.opened")
+
+
+def _number_own(ledger: Ledger, conn: Connection, changes: Changes, now_ms: int) -> None:
+    """Let the root admit its own incarnation, since nobody stands above it, and number its new key."""
+    identity = ledger.identity
+    sizes = [[row.log.incarnation, row.size] for row in logs.logs_of(conn, [identity.node]) if row.size and not row.branch]
+    older = [one for one in sizes if one[0] != identity.incarnation][-limits.INCARNATIONS_MAX :]
+    admitted = {"node": identity.node, "incarnation": identity.incarnation, "sizes": older}
+    ledger.append(conn, [Draft("node.admit", now_ms, admitted)], changes)
+    take_in(ledger, conn, changes, now_ms)
+
+
+# --- the root's key, by the recovery keys of the genesis
+
+
+async def recover(
+    store: Store, ring: Keyring, signers: Sequence[keys.SigningKey], clock: Clock, entropy: Entropy
+) -> keys.SigningKey:
+    """Give the root a new key, signed by recovery keys; the old one may be stolen, or lost. Returns the new one.
+
+    Args:
+        store: the root's, as it was or from a backup. ring: of its folder. signers: recovery keys, as typed.
+
+    Raises:
+        CommandRefused: not the root, too few keys, or one that the genesis does not name. Nothing was written.
+    """
+    used = await store.own(lambda conn: _recoverable(conn, signers))
+    key, sealing = ring.draft(used, entropy)
+    incarnation, now = entropy.bytes(INCARNATION_BYTES), clock.wall_ms()
+    present = {one.public: one for one in ring.signing()}
+    await store.write(lambda conn: _recover(conn, present, (key, sealing.public), signers, incarnation, now))
+    faults.point("rekeying.recovered")
+    return key
+
+
+def _recoverable(conn: Connection, signers: Sequence[keys.SigningKey]) -> set[bytes]:
+    """Check what was typed; returns the keys that the root has had."""
+    rules, node = load_rules(conn), (logs.get_meta(conn, "node") or b"").decode()
+    if rules.genesis is None or node != rules.root:
+        raise CommandRefused(
+            "this node is not the root", hint="A node below it gets a new key by `tongban invite NODE --again` at its parent."
+        )
+    publics = [signer.public for signer in signers]
+    if len(set(publics)) < len(publics) or not set(publics) <= set(rules.genesis.recovery):
+        raise CommandRefused("a recovery key is not one of this network, or was given twice", hint="Look for typing errors.")
+    if len(publics) < rules.genesis.threshold:
+        raise CommandRefused(
+            f"{rules.genesis.threshold} recovery keys are needed, {len(publics)} were given", hint="Give one a line."
+        )
+    return {record.key for record in rules.records(node)}
+
+
+def _recover(
+    conn: Connection,
+    present: Mapping[bytes, keys.SigningKey],
+    pair: tuple[keys.SigningKey, bytes],
+    signers: Sequence[keys.SigningKey],
+    incarnation: bytes,
+    now_ms: int,
+) -> None:
+    """Open a new incarnation under the new key and state there who gave it: one transaction.
+
+    With the old key still here its log is signed to its end; else what it had not signed is restated in the new one.
+    """
+    rules, node, changes = load_rules(conn), (logs.get_meta(conn, "node") or b"").decode(), Changes()
+    own = logs.find_log(conn, LogId(node, logs.get_meta(conn, "incarnation") or b""))
+    if own is None:
+        raise StoreError("the node's own log is missing", hint="Restore the folder from its backup.", data_safe=False)
+    key, old = pair[0], present.get(own.key)
+    ledger = Ledger(Identity(node, own.log.incarnation, old or key, rules.network), rules)
+    if old is not None:
+        _open_next(ledger, conn, changes, key, incarnation, now_ms)
+    else:
+        continuity.reincarnate(ledger, conn, changes, _signed_size(conn, own), incarnation, now_ms)
+    ledger.append(conn, [Draft("network.recovery", now_ms, _recovery(ledger, conn, own.key, pair, signers))], changes)
+    faults.point("rekeying.recovering")
+    _number_own(ledger, conn, changes, now_ms)
+
+
+def _signed_size(conn: Connection, row: LogRow) -> int:
+    """Return up to where a log is signed: nobody else can have more of it."""
+    ends = [decode_checkpoint(one.checkpoint).size for one in logs.checkpoints_from(conn, row.id, 0, -1)]
+    return min(max(ends, default=0), row.size)
+
+
+def _recovery(
+    ledger: Ledger, conn: Connection, old: bytes, pair: tuple[keys.SigningKey, bytes], signers: Sequence[keys.SigningKey]
+) -> dict[str, object]:
+    identity, (key, seal_key) = ledger.identity, pair
+    number = ledger.rules.newest_recovery + 1
+    rows = [row for row in logs.logs_of(conn, [identity.node]) if row.key == old and row.size and not row.branch]
+    closes = [(row.log.incarnation, row.size) for row in reversed(rows)][: limits.INCARNATIONS_MAX]
+    message = recovery_message(identity.node, number, key.public, seal_key, closes)
+    signatures = [[one.public, one.sign(keys.SignedKind.RECOVERY, identity.network, message)] for one in signers]
+    return {
+        "number": number,
+        "key": key.public,
+        "seal_key": seal_key,
+        "suite": key.suite,
+        "closes": [list(one) for one in closes],
+        "proof": key.sign(keys.SignedKind.RECOVERY, identity.network, message),
+        "signatures": signatures,
+    }
 
 
 # --- the end of an old key

@@ -29,12 +29,13 @@ from protocol.log import FORMAT, Bundle, Header, LogId, Rebuilt, encode_header, 
 from protocol.register import Fact, Rules
 
 RECOVERY_KEYS: Final = 1
+THRESHOLD: Final = 1
 INCARNATION_BYTES: Final = 16
 
 
-def new_recovery(entropy: Entropy) -> list[bytes]:
+def new_recovery(entropy: Entropy, count: int = RECOVERY_KEYS) -> list[bytes]:
     """Draw the seeds of the recovery keys; they are printed and kept on no disk."""
-    return [entropy.bytes(keys.SEED_BYTES) for _ in range(RECOVERY_KEYS)]
+    return [entropy.bytes(keys.SEED_BYTES) for _ in range(count)]
 
 
 async def found(
@@ -46,11 +47,12 @@ async def found(
     recovery: Sequence[bytes],
     clock: Clock,
     entropy: Entropy,
+    threshold: int = THRESHOLD,
 ) -> Ledger:
     """Write the genesis of a new network: this node is its root.
 
     Args:
-        recovery: public recovery keys. seal_key: public.
+        recovery: public recovery keys. seal_key: public. threshold: how many recovery keys replace the root's key.
 
     Raises:
         InputError: not a node id, or no name.
@@ -65,7 +67,7 @@ async def found(
         "key": key.public,
         "seal_key": seal_key,
         "recovery": list(recovery),
-        "threshold": 1,
+        "threshold": threshold,
     }
     header = Header(
         FORMAT, key.suite, node, "network.genesis", None, None, clock.wall_ms(), None, 0, None, None, None, None, (), (), fields

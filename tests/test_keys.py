@@ -8,19 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from hub import serving
+from hub.app import Hub
 from node import operations, setup
 from node.folder import Folder
+from node.keyring import Keyring
 from node.node import Node
-from node.rekeying import destroy_spent, rotate
+from node.rekeying import destroy_spent, recover, rotate
 from node.store.database import Connection
 from node.uplink import Uplink
+from node.uplink.pulling import take_page
 from node.uplink.pushing import prepare_push
-from protocol import messages
-from protocol.errors import LinkError, PeerError
+from protocol import keys, messages
+from protocol.errors import LinkError, PeerError, ProofInvalid, SignatureInvalid
 from tests import story
 from tests.node.building import ID_NUMBER
 from tests.story import Oracle
-from tests.world import Disk, Place, Weather, World
+from tests.world import Disk, Place, SeededEntropy, Weather, World
 
 ROTATED = (story.V1, story.T1, story.D1, story.CITY)
 TREE = tuple(pair for pair in story.TREE if pair[0] not in {story.V2, story.V3, story.T2})
@@ -153,3 +157,52 @@ def test_a_stolen_key_is_revoked_and_the_station_rebuilt(tmp_path: Path) -> None
         assert len(set(numbers)) == 3
         assert sum("-1000" in number for number in numbers) == 1  # the rebuilt one begins behind its predecessor's serials
         assert {place.node.rules.record(story.V1).key for place in world} == {station.key.public}  # type: ignore[union-attr]
+
+
+# --- the root's key
+
+
+async def recovered(world: World, oracle: Oracle) -> None:
+    """The root's machine is stolen; on its backup the recovery keys make a new key; the thief plays the root with the old one."""
+    await story.build(world, ((story.D1, story.CITY), (story.T1, story.D1), (story.V1, story.T1)))
+    await story.spot(world, oracle, story.V1, "before")
+    await world.settle()
+    root, district = world.places[story.CITY], world.places[story.D1]
+    await world.stop(story.CITY)
+    world.back_up(story.CITY, "stolen.sqlite3")
+    ring = Keyring(Folder(root.folder))
+    ring.folder.create()
+    drawn = SeededEntropy((world.seed, story.CITY))
+    signer = keys.SigningKey([drawn.bytes(32) for _ in range(3)][-1])  # as `World.found` drew it
+    store = Disk(root.file)
+    key = await recover(store, ring, [signer], root.clock, root.entropy)
+    await store.close()
+    await world.start(story.CITY)
+    await story.spot(world, oracle, story.V1, "after")
+    await story.told(world, root, "catalogue.publish", items=[story.item("new", stages=[])])
+    await world.settle()
+    assert {place.node.rules.record(story.CITY).key for place in world} == {key.public}  # type: ignore[union-attr]
+    number = district.node.rules.number
+    thief = await setup.node_of(Disk(root.folder / "stolen.sqlite3"), root.key, root.clock, SeededEntropy("thief"))
+    while thief.rules.number <= number:
+        await operations.run(thief, "catalogue.publish", {"items": [story.item(f"x{thief.rules.number}", stages=[])]}, story.ACT)
+    honest, root.hub = root.hub, Hub(thief, root.certificate)
+    with pytest.raises(SignatureInvalid):
+        await Uplink(district.node, world.link(story.D1), world.settings(story.CITY)).round()
+    root.hub = honest
+    ask = messages.Pull(messages.Cursors(number, number, b"", 0))
+    forged = await thief.store.own(lambda conn: serving.pull(thief.ledger, conn, story.D1, ask))
+    assert forged.registers
+    with pytest.raises(ProofInvalid, match="after it was replaced"):
+        await district.node.write(lambda conn, changes: take_page(district.node.ledger, conn, changes, forged))
+    assert district.node.rules.number == number
+    await thief.close()
+    await world.settle()
+
+
+def test_recovery_keys_take_the_network_back(tmp_path: Path) -> None:
+    """T10, T11, C15: all nodes follow the new key, the old one opens no session and states no register."""
+    oracle = Oracle()
+    with World(6, tmp_path) as world:
+        world.run(recovered(world, oracle))
+        world.run(story.judge(world, oracle))

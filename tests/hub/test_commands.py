@@ -14,10 +14,11 @@ from hub import commands
 from hub.app import Hub
 from hub.server import serve
 from hub.service import announce
-from node import config, faults, operations, setup
+from node import config, faults, operations, rekeying, setup
 from node.command import Claim, Command, carry_out
 from node.config import Config
 from node.folder import Folder
+from node.keyring import Keyring
 from node.node import Node
 from node.office import Act
 from node.store import logs
@@ -35,11 +36,12 @@ from protocol.errors import (
     PeerError,
     StoreBusy,
     StoreError,
+    TongbanError,
     UnknownSigner,
     WrongNetwork,
 )
 from protocol.log import decode_header
-from tests.node.building import CITY, EAST, EAST_TOWN, EAST_VILLAGE, HOUR_MS, WEST, SeededEntropy, VirtualClock
+from tests.node.building import CITY, EAST, EAST_TOWN, EAST_VILLAGE, HOUR_MS, WEST, SeededEntropy, VirtualClock, enrol
 
 DEPARTMENT = "650102000000-rsj"
 DEAD = "127.0.0.1:9"  # nobody listens there
@@ -56,8 +58,8 @@ class Machine:
     def __post_init__(self) -> None:
         self.entropy = SeededEntropy(self.seed)
 
-    async def init(self, division: str = CITY, name: str = "测试网络", **addresses: str) -> dict[str, Any]:
-        told = {"listen": None, "advertise": None, **addresses}
+    async def init(self, division: str = CITY, name: str = "测试网络", **options: Any) -> dict[str, Any]:
+        told = {"listen": None, "advertise": None, **options}
         return await commands.init(self.folder, self.clock, self.entropy, division=division, name=name, **told)
 
     async def join(self, code: str, **options: Any) -> dict[str, Any]:
@@ -749,3 +751,107 @@ def test_a_configuration_gives_an_address_that_others_can_call() -> None:
     assert commands.default_address(given(Config(), listen="10.1.1.1:7000")) == ("10.1.1.1:7000",)
     assert commands.default_address(given(Config(), listen="[::1]:7000")) == ("[::1]:7000",)
     assert commands.default_address(given(Config(), listen="10.1.1.1:0")) == ()
+
+
+# --- recovery keys
+
+
+async def test_more_recovery_keys_and_a_threshold(tmp_path: Path) -> None:
+    """Two of three: the genesis names all three, and asks for two."""
+    city = machine(tmp_path, "city", 1)
+    done = await city.init(recovery=3, threshold=2)
+    assert len(set(done["recovery"])) == 3
+    async with city.opened() as node:
+        genesis = node.rules.genesis
+        assert genesis is not None
+        assert (len(genesis.recovery), genesis.threshold) == (3, 2)
+
+
+@pytest.mark.parametrize("wrong", [(0, 0), (1, 2), (3, 0), (17, 1), (2, -1)])
+async def test_a_threshold_out_of_reach_is_refused(tmp_path: Path, wrong: tuple[int, int]) -> None:
+    """Nothing is written for a network whose root's key nobody could replace."""
+    city = machine(tmp_path, "city", 1)
+    with pytest.raises(InputError, match="cannot be asked for"):
+        await city.init(recovery=wrong[0], threshold=wrong[1])
+    assert not city.folder.root.exists()
+
+
+async def test_recovery_keys_are_shown_before_there_is_a_network(tmp_path: Path) -> None:
+    """Killed between showing and finishing, or unable to show: no folder has a network whose keys nobody saw."""
+    city = machine(tmp_path, "city", 1)
+    shown: list[Any] = []
+
+    def unseen(_: object) -> None:
+        assert not city.folder.store.exists()
+        raise BrokenPipeError
+
+    def crash(label: str) -> None:
+        if label == "commands.shown":
+            raise faults.Crash(label)
+
+    with pytest.raises(BrokenPipeError):
+        await city.init(show=unseen)
+    with faults.hooked(crash), pytest.raises(faults.Crash):
+        await city.init(show=lambda value: shown.append(dict(value)))
+    assert not city.folder.store.exists()
+    done = await city.init(show=lambda value: shown.append(dict(value)))
+    assert shown[-1] == done
+    assert shown[0]["recovery"] != done["recovery"]
+    async with city.opened() as node:
+        assert node.rules.genesis.recovery == tuple(keys.SigningKey(bytes.fromhex(one)).public for one in done["recovery"])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_the_roots_key_is_replaced_by_its_recovery_keys(tmp_path: Path, lost: bool) -> None:
+    """Stolen or lost: registers go on under a new key, what was there stands, and the old private key is gone."""
+    city = machine(tmp_path, "city", 1)
+    done = await city.init(recovery=3, threshold=2)
+    async with city.opened() as node:
+        before = node.ledger.identity.key
+        await operations.run(node, "officer.add", {"id": "1001", "name": "张三"}, Act())  # never signed
+    if lost:
+        city.folder.seed("signing").unlink()
+    answer = await commands.recover(city.folder, city.clock, city.entropy, seeds=[done["recovery"][2], done["recovery"][0]])
+    async with city.opened() as node:
+        assert answer["fingerprint"] == node.ledger.identity.key.id.hex() != before.id.hex()
+        assert [record.key for record in node.rules.records(CITY)] == [before.public, node.ledger.identity.key.public]
+        assert (node.rules.recoveries, node.rules.newer) == (1, {})
+        assert list(node.ledger.keys) == [node.ledger.identity.key.public]
+        assert (await operations.run(node, "officer.list", {}, Act()))[0]["officer"] == "1001"  # type: ignore[index]
+        report = await operations.run(node, "verify", {}, Act())
+        assert report["problems"] == []  # type: ignore[index]
+    again = await commands.recover(city.folder, city.clock, city.entropy, seeds=done["recovery"])
+    assert again["fingerprint"] != answer["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("pick", "words"),
+    [
+        (lambda own, _: own[:1], "2 recovery keys are needed, 1"),
+        (lambda own, _: [own[0], own[0]], "given twice"),
+        (lambda own, other: [own[0], other[0]], "not one of this network"),
+        (lambda own, _: [own[0], own[1][:-1]], "line 2 is no recovery key"),
+        (lambda _own, _: [], "0 were given"),
+    ],
+)
+async def test_a_recovery_with_less_changes_nothing(tmp_path: Path, pick: Any, words: str) -> None:
+    """Below the threshold, one key twice, another network's, a mistyped one: refused, the old key stands, nothing is repeated."""
+    city, other = machine(tmp_path, "city", 1), machine(tmp_path, "other", 2)
+    own, others = (await city.init(recovery=3, threshold=2))["recovery"], (await other.init())["recovery"]
+    before = city.folder.store.read_bytes()
+    with pytest.raises(TongbanError, match=words) as caught:
+        await commands.recover(city.folder, city.clock, city.entropy, seeds=pick(own, others))
+    assert not any(seed[:16] in str(caught.value.as_dict()) for seed in (*own, *others))
+    assert city.folder.store.read_bytes() == before
+
+
+async def test_only_the_root_is_recovered(city: Machine, tmp_path: Path) -> None:
+    """A node below is told how it gets a new key."""
+    async with city.opened() as hub:
+        member = await enrol(tmp_path / "east", hub, EAST)
+        folder = Folder(tmp_path / "east")
+        folder.create()
+        with pytest.raises(CommandRefused, match="not the root") as caught:
+            await rekeying.recover(member.store, Keyring(folder), [], member.clock, member.entropy)
+        assert "--again" in caught.value.hint
+        await member.close()
