@@ -25,13 +25,15 @@ from node.ledger import Changes, Draft
 from node.node import Node
 from node.store import facts, logs
 from node.store.database import Connection
+from node.store.logs import LogRow
 from node.uplink.bundles import take_bundles
 from node.uplink.pulling import take_register_news
-from protocol import messages
-from protocol.errors import ProofInvalid
+from protocol import merkle, messages
+from protocol.errors import NotPermitted, ProofInvalid
 from protocol.log import Checkpoint, LogId, Signed, decode_checkpoint, verify_checkpoint
 
 LISTEN_S: Final = 120.0  # so long at most the root waits with new registers after a start
+RESTORED_S: Final = 24 * 3_600.0  # … and so long when it knows by then that it was restored
 INCARNATION_BYTES: Final = 16
 GIVEN: Final = "given/"  # in meta, with a child's id: up to where it gave back each log
 
@@ -42,8 +44,10 @@ class Restoring:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._began_s, self._began_ms = node.clock.monotonic_s(), node.clock.wall_ms()
+        self._listen_s = LISTEN_S
         self._giving: set[str] = set()
         self._heard: set[str] = set()
+        self._awaited: set[str] | None = None  # children that called before this start
         self._is_sure = False
         node.ledger.is_unsure = self.is_unsure
 
@@ -79,8 +83,8 @@ class Restoring:
             return size if shown.size > size else None
         if shown.size > row.size:
             return row.size
-        # a fork of ours: where the two ways part only its entries can tell
-        return None if logs.root_at(conn, row, shown.size) == shown.root else 0
+        # another way of ours: where the two part only its entries can tell
+        return None if _is_ours(conn, row, shown) else 0
 
     def _verify(self, signed: Signed, shown: Checkpoint) -> None:
         key = self._node.rules.key_of(shown.node, shown.key)
@@ -93,6 +97,7 @@ class Restoring:
         is_behind = ask.registers > self._node.rules.number
         if lacks or is_behind:
             self._giving.add(child)
+            self._listen_s = RESTORED_S
             lines.event("hub.restored", lines.CRITICAL, node=self._node.id, child=child, count=len(lacks))
         else:
             self._giving.discard(child)
@@ -116,10 +121,12 @@ class Restoring:
             return False
         if self._node.rules.number == 0 and facts.genesis_log(conn) != self._node.ledger.own_row(conn).id:
             return True  # begun anew: there were registers, and nobody has given them yet
-        if self._node.clock.monotonic_s() - self._began_s < LISTEN_S:
+        if self._awaited is None:
             children = {record.node for record in self._node.rules.now.children(self._node.id)}
-            if self._giving or (logs.called_before(conn, self._began_ms) & children) - self._heard:
-                return True
+            self._awaited = logs.called_before(conn, self._began_ms) & children
+        is_listening = self._node.clock.monotonic_s() - self._began_s < self._listen_s
+        if is_listening and (self._giving or self._awaited - self._heard):
+            return True
         self._is_sure = True
         return False
 
@@ -129,8 +136,10 @@ class Restoring:
         """Take back a page of what was lost: one unit of work. Returns how many entries were new.
 
         Raises:
-            PeerError: it is not authentic; nothing was changed.
+            NotPermitted: it was not asked for. PeerError: it is not authentic; nothing was changed.
         """
+        if child not in self._giving:
+            raise NotPermitted("nothing was asked back")
         incarnation, now = self._node.entropy.bytes(INCARNATION_BYTES), self._node.clock.wall_ms()
         count = await self._node.write(lambda conn, changes: self._take(conn, changes, child, give, incarnation, now))
         faults.point("restoring.taken")
@@ -148,6 +157,7 @@ class Restoring:
             first = logs.next_entry_id(conn)
         upset: set[str] = set()
         for news in give.registers:
+            self._compare_number(conn, news)
             upset |= take_register_news(ledger, conn, changes, news)
         take_bundles(ledger, conn, changes, give.bundles)
         count = logs.next_entry_id(conn) - first
@@ -161,6 +171,13 @@ class Restoring:
         if not give.more:
             self._finish(conn, changes, child, shown, now)
         return count
+
+    def _compare_number(self, conn: Connection, news: messages.RegisterNews) -> None:
+        """Say it loudly when a number was given twice after all: we were restored, and the child came too late."""
+        raws = [entry.raw for entry in news.register.entries]
+        held = facts.find_register(conn, news.number)
+        if held is not None and held not in raws:
+            lines.event("register.forked", lines.CRITICAL, node=self._node.id, number=news.number)
 
     def _authentic(self, signed: Signed) -> Checkpoint:
         shown = decode_checkpoint(signed.checkpoint)
@@ -192,6 +209,14 @@ class Restoring:
             sizes = [[row.log.incarnation, row.size] for row in older]
             fields = {"node": own.node, "incarnation": own.incarnation, "sizes": sizes}
             ledger.append(conn, [Draft("node.admit", now, fields)], changes)
+
+
+def _is_ours(conn: Connection, row: LogRow, shown: Checkpoint) -> bool:
+    """Tell whether a log passes through a checkpoint, at a cost that is bounded: one not stored is compared by its run."""
+    stored = logs.checkpoint_at(conn, row.id, shown.size)
+    if stored is not None:
+        return decode_checkpoint(stored.checkpoint).root == shown.root
+    return merkle.root(logs.leaves_between(conn, row.id, shown.start, shown.size)) == shown.run
 
 
 def _given(conn: Connection, child: str) -> dict[LogId, int]:

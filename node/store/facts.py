@@ -116,3 +116,9 @@ def genesis_log(conn: Connection) -> int | None:
     """Return the log (by id) in which the genesis stands."""
     found = conn.execute("SELECT e.log FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number = 0").fetchone()
     return found[0] if found else None
+
+
+def find_register(conn: Connection, number: int) -> bytes | None:
+    """Return the header of the register held under a number."""
+    found = conn.execute("SELECT e.raw FROM registers r JOIN entries e ON e.id = r.entry WHERE r.number = ?", (number,)).fetchone()
+    return found[0] if found else None

@@ -6,16 +6,21 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub.app import Hub
 from hub.enrolment import chain_of
 from hub.restoring import LISTEN_S
 from node import continuity, setup
+from node.registrar import take_in
 from node.store import facts, logs
 from node.store.database import Connection
 from protocol import messages
+from protocol.log import Bundle, BundleEntry, Signed, decode_checkpoint, sign_checkpoint
 from tests import story
+from tests.hub.calling import Caller, city_and_child, dump
+from tests.node.building import EAST, hire
 from tests.story import CITY, D1, D2, T1, V1, V2, Oracle
 from tests.world import Place, World
 
@@ -64,6 +69,7 @@ async def one_order(world: World, given: dict[int, bytes]) -> None:
     held = [await registers(place) for place in world]
     assert all(one == held[0] for one in held)
     assert given.items() <= held[0].items()
+    assert [place.id for place in world if (await story.ask(place, "status"))["clones"]] == []
 
 
 @pytest.mark.parametrize("first", ["hello", "write"])
@@ -236,6 +242,7 @@ def test_a_root_replaced_with_an_empty_store_is_filled_again(world: World) -> No
         city = world.places[CITY]
         await asyncio.sleep(2 * LISTEN_S)
         await story.told(world, city, "officer.add", id="1001", name="张三")
+        await city.node.write(lambda conn, changes: take_in(city.node.ledger, conn, changes, city.clock.wall_ms()))
         assert max(await registers(city)) == 0
         world.heal()
         await story.spot(world, oracle, V2, "c")
@@ -289,3 +296,64 @@ def test_what_was_given_is_not_given_again(world: World) -> None:
         assert sorted(given) == [D1, D2]
 
     world.run(tell())
+
+
+# --- children that say what is not so
+
+
+async def grown(tmp_path: Path) -> tuple[Caller, Signed]:
+    """A child that has pushed, and the newest checkpoint that it holds of its hub's log."""
+    child = await city_and_child(tmp_path)
+    await hire(child.node)
+    reply = await child.push()
+    assert reply.receipt is not None
+    return child, reply.receipt.signed
+
+
+def hello(*seen: Signed, registers: int = -1) -> messages.Hello:
+    return messages.Hello(bytes(32), seen=seen, registers=registers)
+
+
+async def test_only_what_the_hub_signed_tells_that_it_was_restored(tmp_path: Path) -> None:
+    """A longer checkpoint with another signature is refused; an older one of ours, or one of a stranger's log, says nothing."""
+    child, newest = await grown(tmp_path)
+    before = await dump(child.hub.node)
+    longer = msgspec.structs.replace(decode_checkpoint(newest.checkpoint), size=90, start=80)
+    forged = sign_checkpoint(longer, child.node.ledger.identity.key, child.node.ledger.identity.network)
+    answer = await child.send("hello", hello(forged))
+    assert (answer.status, messages.decode(answer.body, messages.Refusal).code) == (403, "signature")
+    own = msgspec.structs.replace(longer, node=EAST, incarnation=child.node.ledger.identity.incarnation)
+    of_its_own = sign_checkpoint(own, child.node.ledger.identity.key, child.node.ledger.identity.network)
+    reply = await child.ask("hello", hello(newest, of_its_own), messages.HelloReply)
+    assert (reply.lacks, reply.registers) == ((), -1)
+    assert await dump(child.hub.node) == before
+
+
+async def test_nothing_is_taken_back_that_was_not_asked_for(tmp_path: Path) -> None:
+    """A child cannot make a whole hub begin anew."""
+    child, newest = await grown(tmp_path)
+    before = child.hub.node.ledger.identity
+    answer = await child.send("give", messages.Give((newest,)))
+    assert answer.status == 403
+    await child.ask("hello", hello(newest, registers=99), messages.HelloReply)  # as if it held newer rules
+    taken = await child.ask("give", messages.Give((newest,)), messages.GiveReply)
+    assert (taken.taken, child.hub.node.ledger.identity) == (0, before)
+
+
+async def test_a_page_that_does_not_hold_leaves_nothing(tmp_path: Path) -> None:
+    """What is given back is proven as any bundle, and a page is taken whole or not at all, the new incarnation with it."""
+    child, newest = await grown(tmp_path)
+    hub = child.hub.node
+    row = await hub.read(hub.ledger.own_row)
+    further = msgspec.structs.replace(decode_checkpoint(newest.checkpoint), start=row.size, size=row.size + 2)
+    lost = sign_checkpoint(further, hub.ledger.identity.key, hub.ledger.identity.network)  # as if this store were an old one
+    reply = await child.ask("hello", hello(lost), messages.HelloReply)
+    assert reply.lacks == (messages.Held(row.log, row.size),)
+    before, identity = await dump(hub), hub.ledger.identity
+    answer = await child.send("give", messages.Give((lost,), bundles=(Bundle(lost, (BundleEntry(row.size, b"?", None, ()),)),)))
+    assert answer.status == 400
+    assert (await dump(hub), hub.ledger.identity) == (before, identity)
+    await child.ask("give", messages.Give((lost,)), messages.GiveReply)
+    assert hub.ledger.identity != identity
+    (loss,) = await hub.read(lambda conn: continuity.losses(hub.ledger, conn))
+    assert loss.spans == ((row.size, row.size + 2),)
