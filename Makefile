@@ -2,6 +2,7 @@
 #   make demo    a city, two districts, departments, townships and stations on this machine, at work (DEMO="--seed 7 --keep")
 #   make test    all checks: lint, types, import rules, tests
 #   make bench   the speed table       make lint   the checks without the tests
+#   make crowd   of it a thousand stations at once
 #   make vectors the test vectors anew make lock   the dependency locks anew (asks the package index)
 #   make tables  README's tables anew  make clean  everything that was made
 
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO ?=
 TESTS ?=
 
-.PHONY: demo test lint bench vectors lock tables clean
+.PHONY: demo test lint bench crowd vectors lock tables clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN)
@@ -34,6 +35,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m bench
+
+crowd: $(DEV)
+	$(BIN)/python -m bench --only backlog crowd
 
 vectors: $(DEV)
 	$(BIN)/python -m tests.vectors.generate
