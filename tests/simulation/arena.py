@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from node import faults
+from hub.enrolment import chain_of
+from node import faults, setup
 from node.ports import Response
 from node.store.database import Connection, InlineDatabase, Unit, connect
 from node.uplink import Settings
@@ -27,7 +27,7 @@ from protocol.errors import LinkError, StoreError, TongbanError
 from tests.simulation.liar import Liar
 from tests.simulation.oracle import Oracle
 from tests.simulation.swarm import Swarm
-from tests.world import Disk, Link, Place, VirtualClock, World
+from tests.world import Disk, Link, Place, World
 from tests.world import _here as here_now
 
 FAILED: Final = "failed"
@@ -176,6 +176,8 @@ class Arena(World):
     refused: Counter[str] = field(default_factory=Counter)  # what clerks were told
     armed: list[Armed] = field(default_factory=list)
     liar: Liar | None = None
+    old: set[str] = field(default_factory=set)  # whose program is older
+    stolen: set[str] = field(default_factory=set)
     trace: Any = field(default_factory=hashlib.sha256)
     _dying: dict[str, Armed] = field(default_factory=dict)
 
@@ -273,7 +275,7 @@ class Arena(World):
 
     async def start(self, name: str) -> None:
         """Start a machine from its disk; what is cut short while starting is tried again."""
-        while not self.places[name].up:
+        while not self.places[name].up and name not in self.stolen:
             try:
                 await World.start(self, name)
             except (StoreError, faults.Crash):
@@ -312,6 +314,32 @@ class Arena(World):
         put(self.places[name].file, image)
         await self.start(name)
 
+    async def replace(self, name: str, source: str) -> None:
+        """Put a new machine with an empty disk in a hub's place: with its key, and the chain of its enrolment from another machine."""
+        place = self.places[name]
+        await self.stop(name)
+        await asyncio.sleep(1.0)
+        root = self.places[source].node
+        try:
+            chain = await self.at(source, root.store.own(lambda conn: chain_of(root.ledger, conn, name)))
+        except (LinkError, StoreError):
+            chain = []
+        if not chain or place.up:
+            return await self.start(name)
+        self.oracle.restoring(name)
+        self.note("replaced", name)
+        put(place.file, {})
+        store = self.disk(place.file)
+        await setup.begin(store, name, root.ledger.identity.network, place.key, chain, place.clock, place.entropy)
+        await store.close()
+        return await self.start(name)
+
+    async def lose(self, name: str) -> None:
+        """Take a machine away for ever."""
+        self.stolen.add(name)
+        await self.stop(name)
+        self.oracle.gone(name)
+
     async def again(self, work: Any) -> Any:
         """Do something until it is answered: whoever joins a machine gives the command again when that may help."""
         while True:
@@ -345,13 +373,6 @@ class Arena(World):
 
         return free
 
-    def offset(self, name: str) -> VirtualClock:
-        """Return a machine's clock."""
-        return self.places[name].clock
-
-
-def wiped(folder: Path) -> None:
-    """Take a machine's disk away."""
-    for file in folder.glob("tongban.sqlite3*"):
-        file.unlink()
-    shutil.rmtree(folder / "backup", ignore_errors=True)
+    def alive(self) -> list[Place]:
+        """Return all machines that nobody took away."""
+        return [place for place in self if place.id not in self.stolen]

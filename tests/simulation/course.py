@@ -14,7 +14,7 @@ from typing import Any, Final
 from node.office import Act
 from protocol.errors import CommandRefused, LinkError, StoreError
 from tests.node.building import calendar
-from tests.simulation import clerks, judge, labels, scene
+from tests.simulation import clerks, judge, labels, programs, scene
 from tests.simulation.arena import FAILED, PERSISTED, Arena, Armed
 from tests.simulation.clerks import Office
 from tests.simulation.gremlins import Gremlins
@@ -56,7 +56,8 @@ def simulate(seed: int, size: Size, swarm: Swarm) -> Told:
         Violation: the product broke a promise; the message says which, and when.
     """
     with tempfile.TemporaryDirectory(prefix="tongban-sim-", dir=_memory()) as folder, _arena(seed, swarm, folder) as arena:
-        told: Told = arena.run(_live(arena, size))
+        with programs.mixed(arena.old):
+            told: Told = arena.run(_live(arena, size))
         return told
 
 
@@ -139,7 +140,7 @@ async def _build(arena: Arena, size: Size) -> None:
         await told(arena, place.id, "officer.add", id=clerks.OFFICER, name="张三")
     for hub in sorted(set(arena.oracle.parents.values())):
         await arena.again(lambda hub=hub: arena.at(hub, _announce(arena, hub)))
-    await arena.settle(ROUNDS_MAX, ROUND_S)  # every counter has the rules: a hub may lie from now on
+    await judge.rest(arena, ROUNDS_MAX, ROUND_S)  # every counter has the rules: a hub may lie from now on
 
 
 async def _announce(arena: Arena, hub: str) -> None:
@@ -172,5 +173,16 @@ async def _calm(arena: Arena, gremlins: Gremlins) -> None:
     arena.calm()
     gremlins.mend()
     await asyncio.sleep(60.0)
-    for place in list(arena):
+    for place in arena.alive():
         await arena.start(place.id)
+    await gremlins.choose()
+    for name in sorted(arena.old - arena.stolen):
+        await _upgrade(arena, name)
+
+
+async def _upgrade(arena: Arena, name: str) -> None:
+    """Start a machine again with the new program, and fold what waited for it."""
+    arena.old.discard(name)
+    await arena.stop(name)
+    await arena.start(name)
+    await arena.at(name, clerks.ask(arena.places[name], "rebuild", ACT))

@@ -14,10 +14,13 @@ from node.store.database import Connection
 from protocol.errors import LinkError, StoreError, TongbanError
 from tests.simulation import clerks, scene
 from tests.simulation.arena import Arena, Image
+from tests.simulation.clerks import Case, noted
 from tests.simulation.liar import Liar
 from tests.simulation.swarm import HOUR_S, Size
+from tests.world import Place
 
 HOUR_MS: Final = 3_600_000
+ACT: Final = Act(officer="1001", window="3")
 
 
 class Gremlins:
@@ -43,14 +46,22 @@ class Gremlins:
             (swarm.away, self.go_away),
             (swarm.restores, self.restore_node),
             (swarm.hub_restores, self.restore_hub),
+            (swarm.root_restores, self.restore_root),
+            (swarm.clones, self.clone),
+            (swarm.replacements, self.replace_hub),
+            (swarm.thefts, self.steal),
             (swarm.rules, self.change_rules),
             (swarm.rogues, self.go_rogue),
         )
         self._tasks = [arena.loop.create_task(self._come(rate, act)) for rate, act in kinds if rate]
-        if swarm.restores or swarm.hub_restores:
+        if swarm.restores or swarm.hub_restores or swarm.root_restores:
             self._tasks.append(arena.loop.create_task(self._copy_disks()))
         if swarm.nights_off:
             self._tasks += [arena.loop.create_task(self._sleep_at_night(name)) for name in self.leaves if self.random.random() < swarm.nights_off]
+        self.twins: list[Case] = []
+        old = {name for name in self.names if self.random.random() < swarm.old_programs}
+        arena.old |= old
+        arena.fired["older program"] += len(old)
         if swarm.liar:
             self._begin_lying(swarm.liar)
 
@@ -183,6 +194,93 @@ class Gremlins:
     async def restore_hub(self) -> None:
         """Put an old copy of its disk under a hub."""
         await self._restore([one for one in self.hubs if one != scene.CITY], "hub restored from an old copy")
+
+    async def restore_root(self) -> None:
+        """Put an old copy of its disk under the root."""
+        await self._restore([scene.CITY], "root restored from an old copy")
+
+    # --- other machines under the same name
+
+    async def clone(self) -> None:
+        """Start a copy of a counter's disk beside it; clerks work at both, and after a while somebody chooses."""
+        arena, name = self.arena, self.some(self.leaves)
+        twin = f"{name}@2"
+        if name in self.busy or twin in arena.places:
+            return
+        arena.fired["disk cloned"] += 1
+        self.busy.add(name)
+        arena.oracle.forkers.add(name)
+        arena.oracle.lossy.add(name)  # one event may be stated at both
+        await arena.stop(name)
+        await arena.clone(name, twin)
+        await arena.start(name)
+        await arena.start(twin)
+        self.twins = [Case(arena, f"twin{number}", twin) for number in range(3)]
+        work = [arena.loop.create_task(noted(case)) for case in self.twins]
+        try:
+            await asyncio.sleep(self.log_span(600, 4 * HOUR_S))
+            await self.choose()
+        finally:
+            for task in work:
+                task.cancel()
+
+    async def choose(self) -> None:
+        """Let the operator say at each of two machines under one name which goes on, as soon as they say that there are two."""
+        for twin in [one for one in self.arena.places if "@" in one]:
+            await self._choose(self.arena.oracle.node_of(twin), "clones.keep")
+            await self._choose(twin, "clones.retire")
+
+    async def _choose(self, name: str, command: str) -> None:
+        for _ in range(30):
+            place = self.arena.places[name]
+            try:
+                if place.up and (await self.arena.at(name, clerks.ask(place, "clones", ACT)))["fenced"]:
+                    await self.arena.at(name, clerks.ask(place, command, ACT))
+                    self.arena.fired[command] += 1
+                    return
+            except (LinkError, StoreError):
+                pass
+            await asyncio.sleep(60.0)
+
+    async def replace_hub(self) -> None:
+        """Put a new machine with an empty disk in a hub's place: it has the key, and the chain of its enrolment from the root."""
+        arena = self.arena
+        name = self.some([one for one in self.hubs if one != scene.CITY])
+        if name in self.busy or not arena.places[scene.CITY].up or (arena.liar and arena.liar.hub == name):
+            return
+        arena.fired["hub replaced, its disk empty"] += 1
+        self.busy.add(name)
+        await arena.replace(name, scene.CITY)
+        self.busy.discard(name)
+
+    async def steal(self) -> None:
+        """Take a counter's machine away for ever; its parent revokes the key, from what it holds by now."""
+        arena, name = self.arena, self.some([one for one in self.leaves if "-" not in one])
+        if name in self.busy:
+            return
+        self.busy.add(name)
+        arena.fired["machine stolen"] += 1
+        await arena.lose(name)
+        hub = arena.oracle.parents[name]
+        while True:
+            place = arena.places[hub]
+            if place.up:
+                try:
+                    await arena.at(hub, place.node.write(lambda conn, changes, place=place: self._revoke(place, name, conn, changes)))
+                except (LinkError, StoreError):
+                    pass
+                else:
+                    arena.fired["key revoked"] += 1
+                    return
+            await asyncio.sleep(60.0)
+
+    def _revoke(self, place: Place, name: str, conn: Connection, changes: Changes) -> None:
+        rows = conn.execute("SELECT incarnation, size, root FROM logs WHERE node = ? AND branch = x'' AND size > 0", (name,))
+        cuts = [[bytes(incarnation), size, bytes(root)] for incarnation, size, root in rows]
+        ledger, now = place.node.ledger, place.node.clock.wall_ms()
+        fields = {"node": name, "key": self.arena.places[name].key.public, "cuts": cuts}
+        ledger.append(conn, [Draft("node.revoke", now, fields)], changes)
+        take_in(ledger, conn, changes, now)
 
     # --- rules and people
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.simulation import clerks, scene
 from tests.simulation.arena import Arena
 from tests.simulation.gremlins import Gremlins
 from tests.simulation.oracle import Fact, custody
+from tests.world import Place
 
 ACT = Act(officer="1001", window="3")
 LOOKED_AT = 12  # cases whose page is read at every machine that has them
@@ -19,7 +21,30 @@ LOOKED_AT = 12  # cases whose page is read at every machine that has them
 
 async def rest(arena: Arena, rounds_max: int, round_s: float) -> int:
     """Let time pass until all that was written is everywhere it belongs; fails when that takes too many rounds."""
-    return await arena.settle(rounds_max, round_s)
+    behind: list[str] = []
+    for count in range(rounds_max):
+        await asyncio.sleep(round_s)
+        behind = [place.id for place in arena.alive() if await _is_behind(arena, place)]
+        if not behind:
+            return count
+    arena.oracle.fail("liveness", f"after {rounds_max} rounds without faults the network is not at rest; behind: {behind}")
+    return rounds_max
+
+
+async def _is_behind(arena: Arena, place: Place) -> bool:
+    """Tell whether something that a machine holds of its subtree is not everywhere above it, or news for it are not pulled."""
+    oracle, node = arena.oracle, arena.oracle.node_of(place.id)
+    if not place.up:
+        return True
+    below = {one for one in (scene.CITY, *oracle.parents) if one == node or node in oracle.above(one)}
+    mine = {leaf for leaf in oracle.seen[place.id].leaves if oracle.facts[leaf].node in below}
+    if any(mine - oracle.seen[hub].leaves for hub in oracle.above(node)):
+        return True
+    if place.uplink is None or place.parent is None or place.id != node:
+        return False
+    if not arena.places[place.parent].up:
+        return True
+    return await arena.places[place.parent].hub.has_news_for(node, await place.uplink.cursors())
 
 
 async def agree(arena: Arena, gremlins: Gremlins) -> None:
@@ -27,16 +52,18 @@ async def agree(arena: Arena, gremlins: Gremlins) -> None:
     oracle = arena.oracle
     oracle.check_end(scene.CITY)
     await _heads(arena)
-    rows = {place.id: await place.node.read(_case_rows) for place in arena}
+    rows = {place.id: await place.node.read(_case_rows) for place in arena.alive()}
     _equal_cases(arena, gremlins, rows)
-    for place in arena:
+    for place in arena.alive():
         await _sound(arena, place.id)
     await _pages(arena)
 
 
 async def _heads(arena: Arena) -> None:
     """Check that each machine's own log stands equal everywhere above it."""
-    for place in arena:
+    for place in arena.alive():
+        if place.id != arena.oracle.node_of(place.id) or f"{place.id}@2" in arena.places:
+            continue  # of two machines under one name the other's history is a branch: its entries are compared one by one
         log = place.node.ledger.identity.log
         mine = await place.node.read(lambda conn, log=log: _head(conn, log.node, log.incarnation))
         for above in arena.oracle.above(arena.oracle.node_of(place.id)):
@@ -125,7 +152,7 @@ async def _pages(arena: Arena) -> None:
     chosen = sorted(moved, key=lambda key: (-moved[key], key))[:LOOKED_AT]
     for key in chosen:
         facts = {one.link: one for leaf in oracle.seen[scene.CITY].leaves if (one := oracle.facts[leaf]).key == key}
-        pages = [page for place in arena if (page := await _page(arena, place.id, key)) is not None]
+        pages = [page for place in arena.alive() if (page := await _page(arena, place.id, key)) is not None]
         if len({page["digest"] for page in pages}) > 1 and not (arena.liar and arena.liar.withheld):
             oracle.fail("I3", f"case {key.hex()} has several digests")
         for page in pages:

@@ -146,6 +146,11 @@ class Oracle:
         self.forkers.add(self.node_of(machine))
         self.lossy.add(self.node_of(machine))
 
+    def gone(self, machine: str) -> None:
+        """Note that a machine was taken away with its disk."""
+        self.lossy.add(self.node_of(machine))
+        self._part_with(machine, self.seen.pop(machine).leaves)
+
     def _part_with(self, machine: str, lost: Iterable[bytes]) -> None:
         """Note what no disk is left for that could bring it to the root: its author's, or one above."""
         for leaf in lost:
@@ -241,6 +246,8 @@ class Oracle:
     def _check_ack(self, machine: str, log: tuple[str, bytes, bytes], conn: Connection, log_id: int, low: int, high: int) -> None:
         me = self.node_of(machine)
         above = set(self.above(me))
+        if not above:
+            return  # at the root: what it gave back to itself
         rows = conn.execute("SELECT raw FROM entries WHERE log = ? AND idx >= ? AND idx < ?", (log_id, low, high)).fetchall()
         for (raw,) in rows:
             fact = self._read(raw)

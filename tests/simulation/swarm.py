@@ -54,9 +54,10 @@ class Swarm:
     away: float = 0.0  # a hub is gone for hours
     restores: float = 0.0
     hub_restores: float = 0.0
+    root_restores: float = 0.0
     clones: float = 0.0
     replacements: float = 0.0
-    revocations: float = 0.0
+    thefts: float = 0.0  # a counter's machine is stolen, and its key revoked with a cut
     rules: float = 0.0  # new versions of items
     old_programs: float = 0.0  # share of the machines
     rogues: float = 0.0  # entries that their authors had no right to
@@ -97,9 +98,10 @@ def draw(seed: int, size: Size) -> Swarm:
         away=rate(2, 5),
         restores=rate(1, 3),
         hub_restores=rate(1, 2),
+        root_restores=random_.choice((0.0, 0.0, 1.0)) / hours,
         clones=rate(1),
         replacements=rate(1),
-        revocations=rate(1, 2),
+        thefts=random_.choice((0.0, 0.0, 1.0)) / hours,
         rules=rate(1, 3),
         old_programs=some(0.1, 0.3),
         rogues=rate(4, 12),
