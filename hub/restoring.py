@@ -33,6 +33,7 @@ from protocol.errors import NotPermitted, ProofInvalid
 from protocol.log import Checkpoint, LogId, Signed, decode_checkpoint, verify_checkpoint
 
 LISTEN_S: Final = 120.0  # so long at most the root waits with new registers after a start
+GIVING_S: Final = 600.0  # … and so long for a child that was asked, after its hello
 RESTORED_S: Final = 24 * 3_600.0  # … and so long when it knows by then that it was restored
 INCARNATION_BYTES: Final = 16
 GIVEN: Final = "given/"  # in meta, with a child's id: up to where it gave back each log
@@ -45,7 +46,7 @@ class Restoring:
         self._node = node
         self._began_s, self._began_ms = node.clock.monotonic_s(), node.clock.wall_ms()
         self._listen_s = LISTEN_S
-        self._giving: set[str] = set()
+        self._giving: dict[str, float] = {}  # child → until when it is awaited, s
         self._heard: set[str] = set()
         self._awaited: set[str] | None = None  # children that called before this start
         self._is_sure = False
@@ -96,11 +97,11 @@ class Restoring:
         """Note what a child is asked for; returns our newest register if the child's is newer, else -1."""
         is_behind = ask.registers > self._node.rules.number
         if lacks or is_behind:
-            self._giving.add(child)
+            self._giving[child] = self._node.clock.monotonic_s() + GIVING_S
             self._listen_s = RESTORED_S
             lines.event("hub.restored", lines.CRITICAL, node=self._node.id, child=child, count=len(lacks))
         else:
-            self._giving.discard(child)
+            self._giving.pop(child, None)
             self._heard.add(child)
         return self._node.rules.number if is_behind else -1
 
@@ -117,6 +118,9 @@ class Restoring:
 
     def is_unsure(self, conn: Connection) -> bool:
         """Tell whether a child may still show a register that is not here: those who called before this start, and not since."""
+        now_s = self._node.clock.monotonic_s()
+        if any(now_s < until_s for until_s in self._giving.values()):
+            return True
         if self._is_sure:
             return False
         if self._node.rules.number == 0 and facts.genesis_log(conn) != self._node.ledger.own_row(conn).id:
@@ -124,8 +128,7 @@ class Restoring:
         if self._awaited is None:
             children = {record.node for record in self._node.rules.now.children(self._node.id)}
             self._awaited = logs.called_before(conn, self._began_ms) & children
-        is_listening = self._node.clock.monotonic_s() - self._began_s < self._listen_s
-        if is_listening and (self._giving or self._awaited - self._heard):
+        if now_s - self._began_s < self._listen_s and self._awaited - self._heard:
             return True
         self._is_sure = True
         return False
@@ -191,7 +194,7 @@ class Restoring:
         for one in shown:
             given[one.log] = max(one.size, given.get(one.log, 0))
         logs.set_meta(conn, GIVEN + child, msgspec.msgpack.encode(sorted(given.items())))
-        self._giving.discard(child)
+        self._giving.pop(child, None)
         self._heard.add(child)
         if self._is_root():
             self._admit_own(conn, changes, now)
