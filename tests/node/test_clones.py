@@ -360,3 +360,40 @@ def rivals(conn: Connection, log: LogId) -> list[tuple[bytes, bytes]]:
         assert rival is not None
         assert decode_header(entry.raw) != decode_header(rival.raw)
     return found
+
+
+# --- a hub
+
+
+def test_a_cloned_hub_serves_its_children_while_it_is_fenced(world: World) -> None:
+    """Its own office decides nothing; what the village writes is taken in, receipted and passed up as ever."""
+
+    async def tell() -> None:
+        await story.build(world, TREE)
+        await world.stop(T1)
+        await world.clone(T1, TWIN)
+        for name in (T1, TWIN):
+            await world.start(name)
+        hubs = (world.places[T1], world.places[TWIN])
+        for _ in range(60):
+            await asyncio.sleep(5.0)
+            if all([await told(place) for place in hubs]):
+                break
+        oracle = Oracle()
+        await story.spot(world, oracle, V1, "goes on")
+        key = (await story.ask(hubs[0], "case.open", **SPOT))["key"]
+        with pytest.raises(CloneSuspected):
+            await story.ask(hubs[0], "case.accept", case=key)
+        await clones.retire(hubs[1].node)
+        await clones.keep(hubs[0].node)
+        await asyncio.sleep(120.0)
+        await world.stop(TWIN)
+        await story.spot(world, oracle, V1, "and on")
+        await story.ask(hubs[0], "case.accept", case=key)
+        await asyncio.sleep(120.0)
+        held = await world.places[CITY].node.read(story._raws)
+        assert set(oracle.saved) <= set(held)
+        assert [one["node"] for one in (await shown(world.places[D1]))["children"]] == [T1]
+        assert world.problems == []
+
+    world.run(tell())
