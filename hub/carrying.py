@@ -29,7 +29,7 @@ from node.store import logs
 from node.store.database import Connection
 from node.store.feeds import last_position
 from protocol import carry, codec, limits, messages
-from protocol.errors import DecodeError, GapFound, InputError
+from protocol.errors import DecodeError, GapFound, InputError, UnknownSigner
 from protocol.log import Bundle, ChangeSet, decode_checkpoint, decode_header
 from protocol.problems import Fields
 
@@ -178,11 +178,20 @@ def _target(fields: Fields) -> tuple[str | None, bool]:
 def _cargo(node: Node, target: str, *, whole: bool) -> AsyncIterator[Cargo]:
     """Return what a target needs: a node above gets what it lacks of ours, a child what it lacks of others'."""
     if target in node.rules.now.ancestors(node.id):
-        return carrying.upward(node, whole=whole)
+        return _after_keys(node, carrying.upward(node, whole=whole))
     record = node.rules.record(target)  # a child that no register names yet is one, too
     if record is not None and record.parent == node.id:
-        return downward(node, target, whole=whole)
+        return _after_keys(node, downward(node, target, whole=whole))
     raise InputError(f"{target} is neither above this node nor its child", hint="`tongban status` shows parent and children.")
+
+
+async def _after_keys(node: Node, cargo: AsyncIterator[Cargo]) -> AsyncIterator[Cargo]:
+    """Put the chain of this node's keys before a file's cargo, if it had others before: the target may know an older one."""
+    if len(node.rules.records(node.id)) > 1:
+        chain = await node.store.own(lambda conn: chain_of(node.ledger, conn, node.id))
+        yield Cargo(carry.Kind.KEYS, messages.encode(carry.Keys(tuple(chain))))
+    async for one in cargo:
+        yield one
 
 
 async def _parts(parts: AsyncIterator[Part]) -> AsyncIterator[object]:
@@ -197,8 +206,7 @@ async def _parts(parts: AsyncIterator[Part]) -> AsyncIterator[object]:
 
 async def _in(node: Node, params: Mapping[str, Any], _: Act) -> AsyncIterator[object]:
     batch = operations.read_params("carry.in", params, _batch)
-    head = carrying.check_opening(node, batch.opening)
-    return _taken(node, head, batch)
+    return _taken(node, carrying.check_target(node, batch.opening), batch)
 
 
 def _batch(fields: Fields) -> _Batch:
@@ -244,12 +252,19 @@ async def take_piece(node: Node, opening: bytes, index: int, sealed: bytes) -> T
         PeerError: not for us, not authentic, damaged, or before its time; nothing of this piece was kept.
         StoreFull: no room on the disk.
     """
-    head, kind, packed = carrying.open_piece(node, opening, index, sealed)
+    try:
+        head, kind, packed = carrying.open_piece(node, opening, index, sealed)
+    except UnknownSigner:
+        if index or not await carrying.learn_keys(node, opening, sealed):
+            raise
+        head, kind, packed = carrying.open_piece(node, opening, index, sealed)
     feeds.attach(node)
     node.admit()
     if kind is carry.Kind.END:
         messages.decode(packed, carry.End)
         return Taken(end=True)
+    if kind is carry.Kind.KEYS:
+        return Taken()  # who signed the piece is known: so is all that the chain leads to
     if kind in {carry.Kind.STATE, carry.Kind.PUSH}:
         return await take_up(node, head, kind, packed)
     return await carrying.take_down(node, head, kind, packed)

@@ -23,9 +23,9 @@ from node.node import PROGRAM, Node
 from node.store import logs
 from node.store.database import Connection
 from node.store.logs import LogRow
-from node.uplink.bundles import keep_receipt, take_bundles
+from node.uplink.bundles import keep_receipt, learn_chain, take_bundles
 from node.uplink.pulling import CASES_CURSOR, TEXTS_CURSOR, take_page
-from protocol import carry, limits, messages
+from protocol import carry, keys, limits, messages
 from protocol.errors import GapFound, InputError, NotPermitted, StoreError, UnknownSigner, WrongNetwork
 from protocol.log import ChangeSet, decode_checkpoint, decode_header
 
@@ -67,7 +67,7 @@ async def write_file(node: Node, target: str, cargo: AsyncIterator[Cargo]) -> As
         raise InputError(f"node {target} is not known here", hint="`tongban status` shows parent and children.")
     identity = node.ledger.identity
     made_at, mark = node.clock.wall_ms(), node.entropy.bytes(16)
-    head = carry.Head(identity.network, identity.node, target, made_at, mark, identity.key.id)
+    head = carry.Head(identity.network, identity.node, target, made_at, mark, identity.key.id, keys.key_id(record.seal_key))
     writer = carry.Writer(head, identity.key, record.seal_key)
     yield Part(writer.opening, head)
     index = entries = 0
@@ -175,13 +175,12 @@ class Taken:
     end: bool = False
 
 
-def check_opening(node: Node, opening: bytes) -> carry.Head:
-    """Check that a file is for this node, from a node that may send one.
+def check_target(node: Node, opening: bytes) -> carry.Head:
+    """Check that a file is for this node.
 
     Raises:
         DecodeError, VersionUnsupported: no file that this program reads.
-        WrongNetwork, NotPermitted: of another network, for another node, or by a key that was revoked.
-        UnknownSigner: the sender is not known here (yet).
+        WrongNetwork, NotPermitted: of another network, or for another node.
     """
     head = carry.decode_opening(opening)
     if head.network != node.ledger.identity.network:
@@ -190,12 +189,19 @@ def check_opening(node: Node, opening: bytes) -> carry.Head:
         raise NotPermitted(
             f"the carry file is sealed for {head.target}, not for this node", hint=f"Take it in at {head.target}."
         )
-    if node.rules.is_revoked_key(head.sender, _key_of(node, head)):
-        raise NotPermitted(f"the key of node {head.sender} was revoked", hint="It must join again with a new code.")
     return head
 
 
-def _key_of(node: Node, head: carry.Head) -> bytes:
+def open_piece(node: Node, opening: bytes, index: int, sealed: bytes) -> tuple[carry.Head, carry.Kind, bytes]:
+    """Open one piece of a file: returns the file's head, the kind, and the packed message.
+
+    Raises:
+        PeerError: as `check_target` and `protocol.carry.open_piece`.
+        NotPermitted: by a key that was revoked, or sealed for one that this node never had.
+        UnknownSigner: the sender, or its key, is not known here (yet).
+        StoreError: this folder has no sealing key.
+    """
+    head = check_target(node, opening)
     key = node.rules.key_of(head.sender, head.key)
     if key is None:
         raise UnknownSigner(
@@ -203,21 +209,34 @@ def _key_of(node: Node, head: carry.Head) -> bytes:
             node=head.sender,
             hint="Its enrolment is still on its way: take in the file of this node's own parent first.",
         )
-    return key
+    if node.rules.is_distrusted(head.sender, key):
+        raise NotPermitted(f"the key of node {head.sender} was revoked", hint="It must join again with a new code.")
+    kind, packed = carry.open_piece(opening, index, sealed, _sealing_key(node, head), key)
+    return head, kind, packed
 
 
-def open_piece(node: Node, opening: bytes, index: int, sealed: bytes) -> tuple[carry.Head, carry.Kind, bytes]:
-    """Open one piece of a file: returns the file's head, the kind, and the packed message.
+async def learn_keys(node: Node, opening: bytes, sealed: bytes) -> bool:
+    """Learn the sender's present key from a file's first piece, if it begins with a chain of keys; tells whether it does.
 
     Raises:
-        PeerError: as `check_opening` and `protocol.carry.open_piece`.
-        StoreError: this folder has no sealing key.
+        PeerError: not for us, or the chain does not hold.
     """
-    head = check_opening(node, opening)
+    head = check_target(node, opening)
+    said = carry.peek_keys(opening, sealed, _sealing_key(node, head))
+    if said is None:
+        return False
+    await learn_chain(node, said.chain)
+    return True
+
+
+def _sealing_key(node: Node, head: carry.Head) -> keys.SealingKey:
+    """Return the key for which a file is sealed: the present one, or an earlier one if the file was long on its way."""
     if node.sealing is None:
         raise StoreError("this node has no sealing key at hand", hint="Restore keys/sealing.seed from the key backup.")
-    kind, packed = carry.open_piece(opening, index, sealed, node.sealing(), _key_of(node, head))
-    return head, kind, packed
+    for record in reversed(node.rules.records(node.id)):
+        if keys.key_id(record.seal_key) == head.lock:
+            return node.sealing(record.seal_key)
+    raise NotPermitted("the carry file is sealed for a key that this node never had", hint="Have it written again.")
 
 
 async def take_down(node: Node, head: carry.Head, kind: carry.Kind, packed: bytes) -> Taken:

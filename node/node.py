@@ -35,7 +35,7 @@ class Node:
     Attributes:
         listeners: called on the event loop after each commit.
         listen: where it answers others, while it runs.
-        sealing: loads the key that opens what was sealed for this node; None where it has no folder of keys.
+        sealing: loads a key of this node by its public part, to open what was sealed for it; None where it has no folder of keys.
         keyring: the keys in its folder, where it has one.
         room: on the disk, while the node runs.
     """
@@ -46,7 +46,7 @@ class Node:
     entropy: Entropy
     listeners: list[Listener] = field(default_factory=list)
     listen: str | None = None
-    sealing: Callable[[], keys.SealingKey] | None = None
+    sealing: Callable[[bytes], keys.SealingKey] | None = None
     keyring: Keyring | None = None
     room: Room | None = None
 

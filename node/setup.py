@@ -166,13 +166,8 @@ async def open_node(folder: Folder, clock: Clock, entropy: Entropy) -> Node:
     except BaseException:
         await store.close()
         raise
-    node.sealing = lambda: ring.sealing(_seal_key(node))
+    node.sealing = ring.sealing
     return node
-
-
-def _seal_key(node: Node) -> bytes:
-    record = node.rules.record(node.id)
-    return record.seal_key if record is not None else b""
 
 
 def _any_key(ring: Keyring) -> keys.SigningKey:

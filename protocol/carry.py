@@ -2,7 +2,7 @@
 
 A file is an *opening* in the clear (magic, version, network, from whom, for whom) and *pieces*, one behind the other:
 
-    opening = magic(12) ‖ version(2) ‖ length(2) ‖ canonical [network, from, to, made_at, id, key id]
+    opening = magic(12) ‖ version(2) ‖ length(2) ‖ canonical [network, from, to, made_at, id, key id, sealing key id]
     piece   = length(4) ‖ sealed( signature(64) ‖ kind(1) ‖ message )
 
 Each piece is sealed to the target's sealing key, bound to the opening and to its place in the file, and signed by the sender; it
@@ -25,7 +25,7 @@ import msgspec
 from protocol import codec, keys, limits
 from protocol.errors import DecodeError, LimitExceeded, VersionUnsupported
 from protocol.log import UNREADABLE, Bundle, Bytes16, Count, Hash8, Hash32, Millis, Name
-from protocol.messages import Cursors, Message, PullReply
+from protocol.messages import Cursors, Message, PullReply, decode
 
 MAGIC: Final = b"\x89TBCARRY\r\n\x1a\n"  # shows at once that a program on the way took it for text
 VERSION: Final = 1
@@ -45,6 +45,7 @@ class Kind(IntEnum):
     PAGE = 3  # `Page`
     RECEIPTS = 4  # `Receipts`
     END = 5  # `End`
+    KEYS = 6  # `Keys`
 
 
 class State(Message, frozen=True):
@@ -68,6 +69,12 @@ class Receipts(Message, frozen=True):
     bundles: tuple[Bundle, ...]
 
 
+class Keys(Message, frozen=True):
+    """The chain of keys from the genesis down to the sender's: the first piece of a file by a node that had other keys before."""
+
+    chain: tuple[Bundle, ...]
+
+
 class End(Message, frozen=True):
     """The end of the file. entries: how many the pieces hold."""
 
@@ -77,7 +84,7 @@ class End(Message, frozen=True):
 class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a file says in the clear: no names of people, nothing of a case.
 
-    made_at: the sender's clock, ms. id: random. key: id of the key that signs the pieces.
+    made_at: the sender's clock, ms. id: random. key: id of the key that signs the pieces. lock: id of the target's sealing key.
     """
 
     network: Hash32
@@ -86,6 +93,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     made_at: Millis
     id: Bytes16
     key: Hash8
+    lock: Hash8
 
 
 # --- the opening
@@ -199,16 +207,33 @@ def open_piece(opening: bytes, index: int, sealed: bytes, key: keys.SealingKey, 
         SignatureInvalid: not made by that sender.
         VersionUnsupported: of a kind that only newer programs know.
     """
-    plain = key.open(sealed, _bound_to(opening, index))
-    if len(plain) <= _SIGNED_BYTES:
-        raise DecodeError("a piece of the carry file is empty", hint=DAMAGED)
-    signature, number = plain[: keys.SIGNATURE_BYTES], plain[keys.SIGNATURE_BYTES]
-    packed = plain[_SIGNED_BYTES:]
+    signature, number, packed = _unsealed(opening, index, sealed, key)
     text = _signed_text(opening, index, number, packed)
     keys.verify(sender, signature, keys.SignedKind.CARRY, decode_opening(opening).network, text)
     if number not in set(Kind):
         raise VersionUnsupported("the carry file holds what only a newer program can read")
     return Kind(number), packed
+
+
+def peek_keys(opening: bytes, sealed: bytes, key: keys.SealingKey) -> Keys | None:
+    """Return the chain of keys with which a file may begin, whoever wrote it: a chain proves itself, from the network's id on.
+
+    Args:
+        sealed: the first piece.
+
+    Raises:
+        DecodeError, LimitExceeded: as `open_piece`.
+    """
+    _, number, packed = _unsealed(opening, 0, sealed, key)
+    return decode(packed, Keys) if number == Kind.KEYS else None
+
+
+def _unsealed(opening: bytes, index: int, sealed: bytes, key: keys.SealingKey) -> tuple[bytes, int, bytes]:
+    """Return signature, kind and message of a piece; who made it is not checked yet."""
+    plain = key.open(sealed, _bound_to(opening, index))
+    if len(plain) <= _SIGNED_BYTES:
+        raise DecodeError("a piece of the carry file is empty", hint=DAMAGED)
+    return plain[: keys.SIGNATURE_BYTES], plain[keys.SIGNATURE_BYTES], plain[_SIGNED_BYTES:]
 
 
 def _bound_to(opening: bytes, index: int) -> bytes:

@@ -37,7 +37,7 @@ async def at(world: World, name: str, command: str, **params: Any) -> list[dict[
     while True:
         place = world.places[name]
         if place.up:
-            place.node.sealing = lambda: sealing_key(world, name)
+            place.node.sealing = lambda _public: sealing_key(world, name)
             try:
                 found: list[dict[str, Any]] = await world.at(name, story.ask(place, command, **params))
             except (LinkError, StoreError):

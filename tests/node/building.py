@@ -92,7 +92,7 @@ async def found(folder: Path, node: str = CITY, *, seed: int = 1, at_ms: int = S
     recovery = keys.SigningKey(entropy.bytes(32)).public
     await setup.found(store, node, "测试网络", key, sealing.public, [recovery], clock, entropy)
     made = await setup.node_of(store, key, clock, entropy)
-    made.sealing = lambda: sealing
+    made.sealing = lambda _public: sealing
     return made
 
 
@@ -107,7 +107,7 @@ async def enrol(folder: Path, hub: Node, node: str, *, seed: int = 2, rights: tu
     chain = await hub.store.own(lambda conn: chain_of(hub.ledger, conn, node))
     await setup.begin(store, node, hub.ledger.identity.network, key, chain, clock, entropy)
     made = await setup.node_of(store, key, clock, entropy)
-    made.sealing = lambda: sealing
+    made.sealing = lambda _public: sealing
     await carry(hub, made)
     return made
 

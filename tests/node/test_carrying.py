@@ -172,7 +172,7 @@ async def test_files_that_are_not_for_us_change_nothing(city: Node, east: Node, 
     record = city.rules.record(EAST)
     assert record is not None
     cargo = Cargo(carry.Kind.PAGE, messages.encode(page))
-    honest = carry.Head(identity.network, CITY, EAST, 0, bytes(16), identity.key.id)
+    honest = carry.Head(identity.network, CITY, EAST, 0, bytes(16), identity.key.id, keys.key_id(record.seal_key))
     thief = keys.SigningKey(bytes([7]) * 32)
     await refused(east, await forged(city, honest, thief, cargo, record.seal_key), SignatureInvalid)
     stranger = msgspec.structs.replace(honest, sender=EAST + "-x", key=thief.id)
@@ -188,7 +188,7 @@ async def test_a_page_behind_a_gap_of_rules_is_refused(city: Node, east: Node) -
     page = await city.store.own(lambda conn: _far_page(city, conn, number))
     identity, record = city.ledger.identity, city.rules.record(EAST)
     assert record is not None
-    head = carry.Head(identity.network, CITY, EAST, 0, bytes(16), identity.key.id)
+    head = carry.Head(identity.network, CITY, EAST, 0, bytes(16), identity.key.id, keys.key_id(record.seal_key))
     file = await forged(city, head, identity.key, Cargo(carry.Kind.PAGE, messages.encode(page)), record.seal_key)
     await refused(east, file, GapFound, "goes on from register")
 

@@ -15,7 +15,7 @@ from protocol.errors import DecodeError, LimitExceeded, PeerError, SignatureInva
 
 SENDER, TARGET = keys.SigningKey(bytes([1]) * 32), keys.SealingKey(bytes([2]) * 32)
 NETWORK = keys.sha256(b"network")
-HEAD = carry.Head(NETWORK, "650103001001", "650103001000", 1_795_305_600_000, bytes(range(16)), SENDER.id)
+HEAD = carry.Head(NETWORK, "650103001001", "650103001000", 1_795_305_600_000, bytes(range(16)), SENDER.id, keys.key_id(TARGET.public))
 NAME = "王小明".encode()
 STATE = messages.encode(carry.State(messages.Cursors(3, 3, b"r" * 16, 40), "tongban/0.1"))
 
@@ -79,7 +79,7 @@ def test_newer_files_are_said_to_be_newer() -> None:
     with pytest.raises(VersionUnsupported, match="version 2"):
         carry.opening_bytes(opening[:12] + b"\x00\x02" + opening[14 : carry.START_BYTES])
     with pytest.raises(VersionUnsupported, match="newer program"):
-        opened(sealed(kind=9))  # type: ignore[arg-type]
+        opened(sealed(kind=99))  # type: ignore[arg-type]
 
 
 def test_pieces_are_bounded() -> None:

@@ -23,10 +23,11 @@ TARGET_SEED = keys.sha256(b"sealing seed of the city")
 def build_carry() -> dict[str, object]:
     log = scene().net.logs[VILLAGE]
     signer, target = keys.SigningKey(seed_of(VILLAGE)), keys.SealingKey(TARGET_SEED)
-    head = carry.Head(log.network, VILLAGE, CITY, MADE_AT, keys.sha256(b"file")[:16], signer.id)
+    head = carry.Head(log.network, VILLAGE, CITY, MADE_AT, keys.sha256(b"file")[:16], signer.id, keys.key_id(target.public))
     cursors = messages.Cursors(3, 2, keys.sha256(b"run")[:16], 40)
     bundle = log.bundle([1])
     held = [
+        (Kind.KEYS, carry.Keys((bundle,))),
         (Kind.STATE, carry.State(cursors, "tongban/0.1")),
         (Kind.PUSH, messages.Push((log.change_set(0),), log.seal(0))),
         (Kind.PAGE, carry.Page(cursors, messages.PullReply(cursors, cases=(bundle,)), (bundle,))),
@@ -65,12 +66,12 @@ def build_carry() -> dict[str, object]:
             "cut off": first[:-1].hex(),
             "the second one": pieces[1][carry.LENGTH_BYTES :].hex(),
             "by another key": carry.Writer(head, keys.SigningKey(seed_of(CITY)), target.public)
-            .piece(0, Kind.STATE, packed[0], bytes(32))[carry.LENGTH_BYTES :]
+            .piece(0, Kind.KEYS, packed[0], bytes(32))[carry.LENGTH_BYTES :]
             .hex(),
             "of another file": carry.Writer(msgspec.structs.replace(head, id=bytes(16)), signer, target.public)
-            .piece(0, Kind.STATE, packed[0], bytes(32))[carry.LENGTH_BYTES :]
+            .piece(0, Kind.KEYS, packed[0], bytes(32))[carry.LENGTH_BYTES :]
             .hex(),
-            "of an unknown kind": writer.piece(0, 9, packed[0], bytes(32))[carry.LENGTH_BYTES :].hex(),  # type: ignore[arg-type]
+            "of an unknown kind": writer.piece(0, 99, packed[0], bytes(32))[carry.LENGTH_BYTES :].hex(),  # type: ignore[arg-type]
         },
     }
 

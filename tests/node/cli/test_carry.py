@@ -126,6 +126,25 @@ def test_what_a_standing_hub_writes_is_told_too(place: Path) -> None:
     assert pages[0]["digest"] == pages[1]["digest"]
 
 
+def test_new_keys_are_learnt_from_the_file(place: Path) -> None:
+    """A node that replaced its keys without a line shows in its next file how it came to them; what was sealed for the old ones opens."""
+    city, east, stick = place / "city", place / "east", place / "stick"
+    open_case(east)
+    assert give("carry", "out", "--to", EAST, stick / "old", data=city).code == 0
+    assert give("key", "rotate", data=east).code == 0
+    assert give("carry", "in", stick / "old", data=east).code == 0
+    assert give("carry", "out", stick / "up", data=east).code == 0
+    assert give("key", "rotate", data=city).code == 0
+    taken = give("carry", "in", stick / "up", "--json", data=city)
+    assert (taken.code, taken.value["stated"]) == (0, 1), taken.out
+    assert give("carry", "out", "--to", EAST, stick / "down", data=city).code == 0
+    back = give("carry", "in", stick / "down", "--json", data=east)
+    assert (back.code, back.value["acked"] > 0) == (0, True), back.out
+    assert give("status", "--json", data=east).value["pending"] == 0
+    for data in (city, east):
+        assert give("verify", "--json", data=data).value["problems"] == []
+
+
 def test_a_running_node_takes_part(place: Path) -> None:
     """The same through the local API: the node packs and opens, the command reads and writes the stick."""
     city, east, stick = place / "city", place / "east", place / "stick"
