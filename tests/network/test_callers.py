@@ -6,6 +6,7 @@ They call from addresses of their own (127.0.0.2 and up); the honest child from 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import statistics
 import time
@@ -150,15 +151,18 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_a_slow_honest_body_is_taken(tmp_path: Path) -> None:
-    """N01, N11: slow is not stalled: a body at a few kilobytes a second is read to its end, long after the first span."""
-    async with listening(tmp_path, Bounds(body_s=0.3, head_s=0.3)) as open_:
-        await opened(open_.child.node, field={"f": bytes(range(256)).hex() * 7})
+    """N01, N11: slow is not stalled: a body that keeps coming is read to its end, long after the first span."""
+    async with listening(tmp_path, Bounds(body_s=0.5, head_s=0.5)) as open_:
+        for number in range(40):
+            await opened(open_.child.node, field={"f": random.Random(number).randbytes(700).hex()})
         async with Chaos(open_.server.port) as chaos, lined(open_.child.node, chaos.address) as uplink:
             await uplink.line.meet()
             await uplink.comparing.compare()
-            chaos.up.bytes_per_s = 3_000
+            chaos.up.bytes_per_s = 45_000
+            begun = time.monotonic()
             await uplink.push_all()
-        assert uplink.progress.acked > 0
+            assert time.monotonic() - begun > 0.6
+        assert uplink.progress.acked > 40
 
 
 # --- N12
