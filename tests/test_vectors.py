@@ -19,6 +19,7 @@ from protocol.log import (
     Bundle,
     ChangeSet,
     Known,
+    LogId,
     Signed,
     decode_checkpoint,
     decode_header,
@@ -30,14 +31,16 @@ from protocol.log import (
     verify_checkpoint,
 )
 from protocol.register import Fact, Rules, read_register
+from protocol.standing import is_cut
 from tests.sources import ROOT
-from tests.vectors import generate_carry, generate_primitives, generate_protocol
+from tests.vectors import generate_carry, generate_primitives, generate_protocol, generate_rekeying
 
 FOLDER = ROOT / "tests" / "vectors"
 GENERATORS = {
     **dict.fromkeys(generate_primitives.BUILDERS, generate_primitives),
     **dict.fromkeys(generate_protocol.BUILDERS, generate_protocol),
     **dict.fromkeys(generate_carry.BUILDERS, generate_carry),
+    **dict.fromkeys(generate_rekeying.BUILDERS, generate_rekeying),
 }
 
 
@@ -221,3 +224,26 @@ def test_carried_files() -> None:
     for raw in found["refused_first_pieces"].values():
         with pytest.raises(PeerError):
             carry.open_piece(opening, 0, bytes.fromhex(raw), target, public)
+
+
+def test_keys_that_followed_others() -> None:
+    """The registers give each node's keys and cuts, the void facts with their reasons; the signed messages are those named."""
+    found = load("rekeying")
+    rules = rules_of(found)
+    assert {node: [record.key.hex() for record in rules.records(node)] for node in found["keys"]} == found["keys"]
+    voids: dict[str, str] = {}
+    for one in found["registers"]:
+        voids |= one["voids"]
+    assert {leaf.hex(): reason for leaf, reason in rules.voids.items()} == voids
+    assert sorted(voids.values()) == ["bad_proof", "not_its_key", "not_newer"]
+    for one in found["cuts"]:
+        log = LogId(one["node"], bytes.fromhex(one["incarnation"]))
+        assert is_cut(rules, log, bytes.fromhex(one["key"]), one["index"]) == one["cut"]
+    rotation, recovery = found["rotation"], found["recovery"]
+    for name, seed in (("by_old", found["rotation"]["node"]), ("by_new", "town 2")):
+        key = keys.SigningKey(bytes.fromhex(found["seeds"][seed]))
+        signature = key.sign(keys.SignedKind.ROTATE, rules.network, bytes.fromhex(rotation["message"]))
+        assert rotation["fields"][name]["bytes"] == signature.hex()
+    key = keys.SigningKey(bytes.fromhex(found["seeds"]["root 2"]))
+    signature = key.sign(keys.SignedKind.RECOVERY, rules.network, bytes.fromhex(recovery["message"]))
+    assert recovery["fields"]["proof"]["bytes"] == signature.hex()
