@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol import carry, codec, keys, merkle
+from protocol import carry, codec, evidence, keys, merkle, trail
 from protocol.authority import RulesJudge
 from protocol.cases import Held, state_code, state_word
 from protocol.errors import DecodeError, JoinRefused, LimitExceeded, PeerError, ProofInvalid
@@ -33,13 +33,14 @@ from protocol.log import (
 from protocol.register import Fact, Rules, read_register
 from protocol.standing import is_cut
 from tests.sources import ROOT
-from tests.vectors import generate_carry, generate_primitives, generate_protocol, generate_rekeying
+from tests.vectors import generate_carry, generate_clones, generate_primitives, generate_protocol, generate_rekeying
 
 FOLDER = ROOT / "tests" / "vectors"
 GENERATORS = {
     **dict.fromkeys(generate_primitives.BUILDERS, generate_primitives),
     **dict.fromkeys(generate_protocol.BUILDERS, generate_protocol),
     **dict.fromkeys(generate_carry.BUILDERS, generate_carry),
+    **dict.fromkeys(generate_clones.BUILDERS, generate_clones),
     **dict.fromkeys(generate_rekeying.BUILDERS, generate_rekeying),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub import commands as _commands  # noqa: F401 - registers the operations
 from node import clones
 from node.store import logs
 from node.store.database import Connection
@@ -286,6 +287,9 @@ def test_a_choice_made_without_a_line_holds_at_once_and_is_told_later(twins: Twi
         for hub in (T1, D1, CITY):
             world.cut(V1, hub)
         await twins.open(kept)
+        for _ in range(3):  # meanwhile the other goes on in the same incarnation
+            await twins.open(out)
+            await asyncio.sleep(3.0)
         await clones.keep(kept.node)
         assert kept.node.ledger.identity.incarnation != before
         key = await twins.open(kept)
@@ -298,6 +302,7 @@ def test_a_choice_made_without_a_line_holds_at_once_and_is_told_later(twins: Twi
         assert not await told(world.places[V1])
         assert (await shown(world.places[V1]))["choice"] is None
         assert await told(out)
+        assert await story.ask(world.places[T1], "evidence.list") == []  # what was not sent was restated: no place is signed twice
 
     twins.world.run(tell())
 

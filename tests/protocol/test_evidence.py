@@ -90,13 +90,10 @@ def test_an_honest_log_cannot_be_accused(net: Net) -> None:
     proves_nothing(made(net, first, second, beginning=honest), "begins with")
     lie = OtherBeginning(merkle.root(OTHER[:8]), merkle.consistency_proof(OTHER[:12], 8))
     proves_nothing(made(net, first, second, beginning=lie))
-    same = two_entries(first, second, 6)
-    proves_nothing(made(net, first, second, entries=replace_leaf(same, ONE[6])))
-    proves_nothing(made(net, first, second, entries=same))
-
-
-def replace_leaf(shown: TwoEntries, leaf: bytes) -> TwoEntries:
-    return msgspec.structs.replace(shown, first_leaf=leaf, second_leaf=leaf)
+    paths = [merkle.inclusion_proof(ONE[one.start : one.size], 7 - one.start) for one in (first, second)]
+    same = TwoEntries(7, ONE[7], paths[0], ONE[7], paths[1])
+    proves_nothing(made(net, first, second, entries=same), "are one")
+    proves_nothing(made(net, first, second, entries=msgspec.structs.replace(same, second_leaf=OTHER[7])))
 
 
 def test_heads_of_two_logs_are_no_contradiction(net: Net) -> None:

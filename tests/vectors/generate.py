@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.vectors import generate_carry, generate_primitives, generate_protocol, generate_rekeying
+from tests.vectors import generate_carry, generate_clones, generate_primitives, generate_protocol, generate_rekeying
 
 
 def main() -> None:
@@ -10,6 +10,7 @@ def main() -> None:
     generate_primitives.main()
     generate_protocol.main()
     generate_carry.main()
+    generate_clones.main()
     generate_rekeying.main()
 
 
