@@ -227,6 +227,28 @@ def test_carried_files() -> None:
             carry.open_piece(opening, 0, bytes.fromhex(raw), target, public)
 
 
+def test_evidence_files() -> None:
+    """Each file proves what it says from its text alone, or proves nothing."""
+    found = load("evidence")
+    for one in found["proving"]:
+        finding = evidence.verify(one["file"].encode())
+        assert (finding.how.value, finding.node, finding.network.hex()) == (one["how"], found["node"], found["network_id"])
+    for one in found["proving_nothing"]:
+        with pytest.raises(PeerError):
+            evidence.verify(one["file"].encode())
+
+
+def test_trail_of_sessions() -> None:
+    """A node's logins one after the other: what each is taken for, and what its machine is told."""
+    kept = trail.Trail()
+    for step in load("trail")["steps"]:
+        last, mark, *used = (bytes.fromhex(one) for one in (step["last"], step["mark"], *step["used"]))
+        assert trail.mark_of(bytes.fromhex(step["token"])) == mark
+        seen = trail.visit(kept, trail.Showing(last, step["at"], tuple(used), choice=step["choice"]), mark)
+        assert (seen.outcome.value, seen.suspect, seen.alone) == (step["outcome"], step["suspect"], step["ends_others"])
+        kept = seen.trail
+
+
 def test_keys_that_followed_others() -> None:
     """The registers give each node's keys and cuts, the void facts with their reasons; the signed messages are those named."""
     found = load("rekeying")
