@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.cli import main
+from node import faults
 from tests.node.building import ID_NUMBER
 from tests.shell import Done, _environ, give, run, started
 from tests.sticks import split
@@ -204,6 +205,26 @@ def test_a_file_without_its_end_is_said_to_be_cut_off(place: Path) -> None:
     assert (done.code, done.error["code"]) == (1, "decode")
     assert done.error["message"].endswith("cut off; 2 pieces before that with 2 new entries were taken in, and stay")
     assert give("status", "--json", data=city).value["children"][0]["log_size"] == 3
+
+
+def killed_at(label: str) -> dict[str, str]:
+    """Return what makes a process end at a step as if its power had failed."""
+    return {"TONGBAN_FAULTS_ALLOWED": "1", faults.VARIABLE: f"{label}:1:kill"}
+
+
+def test_a_process_killed_at_any_step_leaves_a_file_to_be_given_again(place: Path) -> None:
+    """Switched off while it writes: no file under the name. Switched off while it takes in: the same file again does the rest."""
+    city, east, stick = place / "city", place / "east", place / "stick"
+    open_case(east)
+    assert run("carry", "out", stick / "up", data=east, env=killed_at("folder.part_written")).code == faults.EXIT_KILLED
+    assert not (stick / "up").exists()
+    assert give("carry", "out", stick / "up", data=east).code == 0
+    for label in ("carry.push_taken", "carry.piece_taken"):
+        assert run("carry", "in", stick / "up", data=city, env=killed_at(label)).code == faults.EXIT_KILLED
+    taken = give("carry", "in", stick / "up", "--json", data=city)
+    assert (taken.code, taken.value["entries"] + taken.value["known"] >= 2) == (0, True)
+    assert give("status", "--json", data=city).value["children"][0]["log_size"] == 3
+    assert [path.name for path in stick.iterdir()] == ["up"]
 
 
 def test_a_full_stick_leaves_no_half_file(place: Path) -> None:
