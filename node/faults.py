@@ -2,7 +2,8 @@
 
 A durable step calls `faults.point("journal.committed")`. Two ways to arm it:
 
-- from outside, for real processes: `TONGBAN_FAULT=journal.committed:3:kill` acts the third time that the label is passed;
+- from outside, for real processes, and only where `TONGBAN_FAULTS_ALLOWED=1` stands too: `TONGBAN_FAULT=journal.committed:3:kill`
+  acts the third time that the label is passed;
   actions are `kill` (as a power switch: nothing is flushed), `stop` (SIGSTOP, where the system has it), `raise` (`EIO`)
   and `sleep` (seconds may follow: `…:1:sleep:0.5`); several are separated by commas;
 - from inside, for the world of virtual nodes: `with faults.hooked(hook): …` calls `hook(label)` at every point.
@@ -25,6 +26,7 @@ from node import system
 from protocol.errors import InputError
 
 VARIABLE: Final = "TONGBAN_FAULT"
+SWITCH: Final = "TONGBAN_FAULTS_ALLOWED"
 ACTIONS: Final = ("kill", "stop", "raise", "sleep")
 EXIT_KILLED: Final = 137
 SLEEP_S: Final = 1.0
@@ -147,4 +149,4 @@ def _not_a_trap(text: str) -> InputError:
     )
 
 
-_hook: Hook | None = armed_by(os.environ)
+_hook: Hook | None = armed_by(os.environ) if os.environ.get(SWITCH) == "1" else None

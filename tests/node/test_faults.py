@@ -22,8 +22,8 @@ for step in range(3):
 """
 
 
-def start(trap: str) -> subprocess.Popen[str]:
-    environ = os.environ | {faults.VARIABLE: trap, "PYTHONPATH": str(ROOT)}
+def start(trap: str, switch: str = "1") -> subprocess.Popen[str]:
+    environ = os.environ | {faults.VARIABLE: trap, faults.SWITCH: switch, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         env=environ,
@@ -98,6 +98,15 @@ def test_no_handler_of_errors_survives_a_crash() -> None:
     """A virtual crash passes every `except Exception`, as a real one does."""
     assert not issubclass(faults.Crash, Exception)
     assert issubclass(faults.InjectedFault, OSError)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("switch", ["", "0", "yes"])
+def test_outside_of_tests_the_variable_does_nothing(switch: str) -> None:
+    """Who can set one variable by mistake does not stop a counter: two are needed."""
+    process = start("test.step:1:kill", switch)
+    assert process.communicate(timeout=20)[0].split() == ["0", "1", "2"]
+    assert process.returncode == 0
 
 
 @pytest.mark.processes

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from node import faults
+from node.store import database
+from node.store.checking import shape
 from node.store.database import (
     Connection,
     Database,
@@ -16,6 +19,7 @@ from node.store.database import (
     insert_rows,
     marks,
     migrate,
+    run_own,
     translate,
 )
 from protocol.errors import StoreError
@@ -99,6 +103,63 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     migrate(conn)
     assert conn.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == before
     conn.close()
+
+
+@pytest.fixture
+def three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A schema of three scripts; returns a store that has taken the first, with something in it."""
+    scripts = tmp_path / "schema"
+    scripts.mkdir()
+    first = (database.SCHEMA / "001.sql").read_text(encoding="utf-8")
+    (scripts / "001.sql").write_text(first, encoding="utf-8")
+    monkeypatch.setattr(database, "SCHEMA", scripts)
+    path = tmp_path / "old.sqlite3"
+    InlineDatabase(path)._line.write(lambda conn: put(conn, "kept"))
+    for number, work in ((2, "ALTER TABLE cases ADD COLUMN two INTEGER"), (3, "CREATE TABLE three (a BLOB) STRICT")):
+        script = f"BEGIN IMMEDIATE; {work}; PRAGMA user_version = {number}; COMMIT;"
+        (scripts / f"00{number}.sql").write_text(script, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_kill_at_each_migration_step_is_taken_up_by_the_next_start(step: int, three_steps: Path, tmp_path: Path) -> None:
+    """Each step is whole or not there; the next start goes on with the rest; what was in the store stays."""
+
+    def crash(label: str) -> None:
+        nonlocal step
+        step -= label == "store.migrate"
+        if step == 0:
+            raise faults.Crash(label)
+
+    with faults.hooked(crash), pytest.raises(faults.Crash):
+        InlineDatabase(three_steps)
+    store = InlineDatabase(three_steps)
+    fresh = InlineDatabase(tmp_path / "fresh.sqlite3")
+    assert store._line.own(shape) == fresh._line.own(shape)
+    assert store._line.own(count) == 1
+
+
+def test_a_step_cut_in_its_middle_leaves_nothing(three_steps: Path, tmp_path: Path) -> None:
+    """A script that fails half-way is rolled back whole; the program before it can still open the file."""
+    broken = tmp_path / "schema" / "002.sql"
+    whole = broken.read_text(encoding="utf-8")
+    broken.write_text(whole.replace("PRAGMA user_version", "SELECT nothing FROM nowhere; PRAGMA user_version"), encoding="utf-8")
+    with pytest.raises(StoreError):
+        InlineDatabase(three_steps)
+    broken.write_text(whole, encoding="utf-8")
+    assert InlineDatabase(three_steps)._line.own(count) == 1
+
+
+async def test_readers_never_checkpoint(tmp_path: Path) -> None:
+    """SQLite up to 3.51.2 can corrupt a file that two connections write or checkpoint: the reader can do neither."""
+    store = await Database.open(tmp_path / "a.sqlite3")
+    await store.write(lambda conn: put(conn, "a"))
+    with pytest.raises(StoreError):
+        await store._reader._execute(lambda: run_own(store._reading, lambda conn: conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()))
+    wal = (tmp_path / "a.sqlite3-wal").stat().st_size
+    await store._reader._execute(store._reading.close)
+    assert (tmp_path / "a.sqlite3-wal").stat().st_size == wal > 0
+    await store.close()
 
 
 def test_tables_are_strict(tmp_path: Path) -> None:
