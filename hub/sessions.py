@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from node import faults
+from node import clones, faults
 from node import logs as lines
 from node.node import Node
 from node.store.database import Connection
@@ -117,7 +117,13 @@ class Sessions:
         return messages.Session(token, IDLE_S, now, seen.suspect)
 
     def _visited(self, conn: Connection, ask: messages.Login, mark: bytes, now: int) -> trail.Visit:
-        """Note a child's contact and what it showed: a unit of work. A crash here costs the child another login."""
+        """Note a child's contact and what it showed: a unit of work. A crash here costs the child another login.
+
+        Raises:
+            NotPermitted: this machine was retired; the one that was kept serves its children.
+        """
+        if clones.state(conn).choice == trail.RETIRE:
+            raise NotPermitted("this machine was retired", hint="Let the hub's address lead to the machine that was kept.")
         found = conn.execute("SELECT trail FROM contacts WHERE node = ?", (ask.node,)).fetchone()
         used = tuple(one.mark for one in self.of(ask.node) if one.used)
         own = ask.own

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from hub import sessions
+from node import clones
 from node.ledger import Changes, Draft
 from node.registrar import take_in
+from node.store import logs
 from node.store.database import Connection
 from protocol import keys, messages, trail
 from protocol.errors import Overloaded, SessionEnded
@@ -219,3 +221,12 @@ async def test_what_a_child_showed_outlives_the_hub(child: Caller, tmp_path: Pat
             child.hub.sessions = sessions.Sessions(child.hub.node)
             tokens[machine], suspect = await logged_in(child, trail.mark_of(tokens[machine]))
     assert suspect
+
+
+async def test_a_retired_machine_serves_nobody(child: Caller) -> None:
+    """Its children look for the machine that was kept; nothing of the refused login is written."""
+    retired = msgspec.msgpack.encode(clones.State(START_MS, "", trail.RETIRE))
+    await child.hub.node.store.write(lambda conn: logs.set_meta(conn, clones.STATE, retired))
+    await child.refused("login", child.login_to(await greeted(child)), "not_permitted")
+    await child.hub.node.store.write(lambda conn: conn.execute("DELETE FROM meta WHERE name = ?", (clones.STATE,)))
+    await child.login()
