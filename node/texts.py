@@ -143,6 +143,10 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
             "警报：上级 {since} 起收妥的 {count} 条，再上一级一天以后仍未见到，请联系再上一级",
             "alarm: {count} entries that the parent has had since {since} are not further up after a day: call the hub above it",
         ),
+        "status.lost": (
+            "警报：本机数据曾从旧副本恢复，{count} 条本单位记录下级也没有留存，无法找回；编号见 --json 的 lost",
+            "alarm: this store was put back from an old copy; {count} entries of this node are in no other machine's hands: see lost in --json",
+        ),
         # --- two machines under one name, and evidence
         "clones.none": ("未发现共用本单位身份的机器", "no second machine is known under this node's name"),
         "clones.fenced": (

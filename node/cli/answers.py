@@ -242,6 +242,8 @@ def _status(value: Value, lang: str) -> str:
     if value.get("withheld"):
         held = value["withheld"]
         lines.append(t("status.withheld", lang, count=held["entries"], since=str(held["since"])[_SHORT_TIME]))
+    if value.get("lost"):
+        lines.append(t("status.lost", lang, count=sum(one["count"] for one in value["lost"])))
     lines += _upkeep(value, lang)
     children = value.get("children") or []
     return "\n".join([*lines, *(["", rows_in_words(children, lang)] if children else [])])
