@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from node import faults, folder, system
+from node import logs as lines
 from node.node import PROGRAM, Node
-from node.store import copying
+from node.store import copying, logs
 from node.store.copying import Head
 from node.store.database import Connection
 from node.views.common import Shown, time_text
@@ -27,6 +28,7 @@ from protocol.errors import DecodeError, InputError, StoreDamaged, StoreError
 MARK: Final = "backup"  # in the copy's meta: [format, node, incarnation, network, size, root, at, program]
 CONFIG: Final = "backup.config"
 KEYS: Final = "backup.keys"
+LAST: Final = "backed_up"  # in the node's own meta: when its last backup was made, ms, decimal
 FORMAT: Final = 1
 PAUSE_S: Final = 0.004  # after each step: half of the disk's and the machine's time stays with the counter
 SALT_BYTES: Final = 16
@@ -69,6 +71,7 @@ async def back_up(node: Node, target: Path, *, config: bytes | None = None, seal
         raise StoreError(f"{path}: cannot be written: {exc.strerror}", hint="Check that disk and its free space.") from exc
     finally:
         draft.unlink(missing_ok=True)
+    await _note(node, found.at)
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -77,6 +80,14 @@ async def back_up(node: Node, target: Path, *, config: bytes | None = None, seal
         "at": time_text(found.at),
         "with_key": sealed is not None,
     }
+
+
+async def _note(node: Node, at: int) -> None:
+    """Remember when the last backup was made, for who looks after the machine; on a full disk the backup is whole all the same."""
+    try:
+        await node.write(lambda conn, _: logs.set_meta(conn, LAST, str(at).encode()))
+    except StoreError as exc:
+        lines.failure("backup.not_noted", exc)
 
 
 def _target(target: Path, node: str, now: int) -> Path:

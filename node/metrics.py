@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from node import pulse, scrub, system
+from node import backup, pulse, scrub, system
 from node.node import PROGRAM, Node
 from node.safety import acked
 from node.store import logs
@@ -150,6 +150,8 @@ def _care(conn: Connection) -> Iterator[Family]:
     """Yield when the store was last gone over, and what was found."""
     done = logs.get_meta(conn, scrub.DONE)
     yield gauge("scrub_timestamp_seconds", "When all entries were last read and hashed again.", int(done) / MS if done else None)
+    made = logs.get_meta(conn, backup.LAST)
+    yield gauge("backup_timestamp_seconds", "When the last backup was made.", int(made) / MS if made else None)
     damaged = scrub.standing(conn)["damaged"]
     yield gauge("damaged_places", "Places of the store that are damaged and could not be mended.", int(str(damaged)))
 

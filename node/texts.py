@@ -92,6 +92,7 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "link.heard": ("最近一次联系上级：{age}", "the parent was last heard {age}"),
         "rules.stale": ("事项和权限是 {age}的，可能已有变化；照常受理", "rules are as of {age} and may have changed; go on working"),
         "rules.unknown": ("有 {count} 条规则本程序不认识，请升级程序", "{count} rules are unknown to this program: update it"),
+        "backup.last": ("最近一次备份：{age}", "the last backup was made {age}"),
         # --- the disk
         "disk.free": ("磁盘可用 {free} GB，数据 {store} MB", "{free} GB free on the disk, {store} MB of data"),
         "disk.growth": ("每天增长 {grown} MB，约可用 {days} 天", "{grown} MB more a day, enough for about {days} days"),

@@ -8,7 +8,7 @@ from typing import Final
 
 from hub import metrics as hub_metrics
 from hub.app import Hub
-from node import diskspace, metrics, scrub, tls
+from node import backup, diskspace, metrics, scrub, tls
 from node.diskspace import DAY_MS, GROWTH
 from node.store import logs
 from node.transport import HttpsTransport
@@ -37,7 +37,7 @@ async def test_every_number_that_is_asked_for_exists(tmp_path: Path) -> None:
             GROWTH: f"[[{node.clock.wall_ms() - 10 * DAY_MS}, {space.store_bytes - 4_096}]]",
             scrub.DONE: str(START_MS),
             "last_contact": str(START_MS),
-            "backed_up": str(START_MS),
+            backup.LAST: str(START_MS),
         }
         for name, value in facts.items():
             await node.write(lambda conn, _, name=name, value=value: logs.set_meta(conn, name, value.encode()))  # type: ignore[misc]

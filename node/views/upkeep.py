@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from node import pulse
+from node import backup, pulse
 from node.node import Node
 from node.store import logs
 from node.store.database import Connection
@@ -20,12 +20,13 @@ UNKNOWN: Final = "unknown_type"  # why a rule of a newer program has no effect h
 
 
 def upkeep(node: Node, conn: Connection) -> Shown:
-    """Return the disk's forecast, the age of the rules, and the parent's silence."""
+    """Return the disk's forecast, the age of rules and backup, and the parent's silence."""
     heard = logs.get_meta(conn, LAST_CONTACT)
     heard_ms = int(heard) if heard else None
     return {
         "contact_age_s": None if heard_ms is None else _age_s(node, heard_ms),
         "rules": _rules(node, conn, heard_ms),
+        "backup_age_s": None if (made := logs.get_meta(conn, backup.LAST)) is None else _age_s(node, int(made)),
         "disk": _disk(node, conn),
     }
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from node import backup, faults, setup
+from node import backup, faults, metrics, setup
+from node.backup import back_up
+from node.cli.answers import in_words
 from node.node import Node
 from node.store.database import Connection, Database
 from node.system import SystemClock
 from protocol.errors import InputError, StoreDamaged, StoreError
-from tests.node.building import CITY, SeededEntropy, ask, found, furnish, opened
+from tests.node.building import CITY, DAY_MS, SeededEntropy, ask, found, furnish, opened
 
 
 @pytest.fixture
@@ -39,6 +41,20 @@ async def test_a_backup_is_a_whole_store_that_says_what_it_is(city: Node, tmp_pa
     with sqlite3.connect(path) as conn:
         assert conn.execute("SELECT count(*) FROM cases").fetchone() == (1,)
     conn.close()
+
+
+async def test_the_last_backup_is_remembered(city: Node, tmp_path: Path) -> None:
+    """Whoever looks after the machine sees how old the last backup is: in status and in the numbers."""
+    assert (await ask(city, "status"))["backup_age_s"] is None
+    assert "最近一次备份：从未" in in_words("status", await ask(city, "status"), "zh")
+    made_s = city.clock.wall_ms() / 1_000
+    await back_up(city, tmp_path / "a.backup")
+    city.clock.at_ms += 3 * DAY_MS  # type: ignore[attr-defined] # the virtual clock
+    shown = await ask(city, "status")
+    assert shown["backup_age_s"] == 3 * 86_400
+    assert "最近一次备份：3 天前" in in_words("status", shown, "zh")
+    text = await city.read(lambda conn: metrics.render(metrics.of_store(city, conn)))
+    assert f"tongban_backup_timestamp_seconds {made_s!r}\n" in text
 
 
 async def test_a_backup_overwrites_nothing_and_needs_its_folder(city: Node, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_a_dead_clock_battery_spoils_no_forecast() -> None:
     assert diskspace.forecast(odd, NOW, space(200 * MIB, 900 * MIB)).bytes_a_day == 10 * MIB
 
 
+def test_the_oldest_samples_go() -> None:
+    """A month of samples at the usual pace is kept, whatever the years bring."""
+    samples: list[Sample] = []
+    for number in range(SAMPLES_MAX + 50):
+        samples = diskspace.noted(samples, Sample(NOW + number * SAMPLE_MS, number)) or samples
+    assert [one.bytes for one in samples] == list(range(50, SAMPLES_MAX + 50))
+
+
 @given(st.lists(st.integers(0, 1 << 42), max_size=200))
 def test_samples_are_few(times: list[int]) -> None:
     """However the clock jumps: at most so many are kept, each some hours after any before it."""

@@ -12,17 +12,20 @@ from node import health, metrics, pulse, scrub, tls
 from node.ballast import Room, Sizes
 from node.metrics import Family, Sample
 from node.node import Node
+from node.office import Act
 from node.pulse import Pulse
 from node.store import logs
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
 from protocol import codec
 from tests.node.building import (
+    ACT,
     CITY,
     EAST,
     HOUR_MS,
     ID_NUMBER,
     START_MS,
+    ask,
     carry,
     enrol,
     found,
@@ -104,6 +107,12 @@ async def test_what_is_not_safe_above_is_counted_and_has_an_age(tmp_path: Path) 
     assert (shown["tongban_pending_entries"], shown["tongban_acked_entries"]) == (size, 0)
     assert shown["tongban_pending_age_seconds"] == 3 * 3_600
     assert "tongban_parent_contact_timestamp_seconds" not in shown
+    past = Act(ACT.officer, ACT.window, at_ms=east.clock.wall_ms() - 90 * 24 * HOUR_MS)
+    await east.write(lambda conn, _: logs.save_ack(conn, east.ledger.own_row(conn).id, size))
+    await ask(east, "case.open", past, item="permit", applicant="李四", id_number=ID_NUMBER)
+    shown = await collected(east)  # recorded afterwards: its claim does not say how long it waits
+    assert (shown["tongban_pending_entries"], shown["tongban_pending_age_seconds"]) == (1, 0)
+    size += 1
     log = await east.read(lambda conn: east.ledger.own_row(conn).id)
     await east.write(lambda conn, _: logs.save_ack(conn, log, size))
     await east.write(lambda conn, _: logs.set_meta(conn, "last_contact", str(START_MS).encode()))
@@ -112,7 +121,7 @@ async def test_what_is_not_safe_above_is_counted_and_has_an_age(tmp_path: Path) 
     assert shown["tongban_acked_entries"] == size
     assert shown["tongban_parent_contact_timestamp_seconds"] == START_MS / 1_000
     await carry(east, city)
-    assert (await collected(city))["tongban_cases"] == 1
+    assert (await collected(city))["tongban_cases"] == 2
 
 
 async def test_no_person_is_in_the_numbers(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def test_more_than_a_bound_are_told_to_come_later(node: Node) -> None:
 
     async with monitoring.serving(Slow(node, pulse_of(node)), "127.0.0.1:0") as address:
         asked = [asyncio.create_task(get(address, "/metrics")) for _ in range(REQUESTS_MAX + 1)]
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=10.0)
         assert [one.result()[0] for one in done] == [503]
         gate.set()
         assert sorted([(await one)[0] for one in asked]) == [200] * REQUESTS_MAX + [503]
