@@ -29,10 +29,11 @@ from node.store.logs import LogRow
 from node.uplink.bundles import take_bundles
 from node.uplink.pulling import take_register_news
 from protocol import merkle, messages
-from protocol.errors import NotPermitted, ProofInvalid
+from protocol.errors import NotPermitted, ProofInvalid, StoreError
 from protocol.log import Checkpoint, LogId, Signed, decode_checkpoint, verify_checkpoint
 
 LISTEN_S: Final = 120.0  # so long at most the root waits with new registers after a start
+LOOK_S: Final = 10.0  # so often it looks whether it may go on
 GIVING_S: Final = 600.0  # … and so long for a child that was asked, after its hello
 RESTORED_S: Final = 24 * 3_600.0  # … and so long when it knows by then that it was restored
 INCARNATION_BYTES: Final = 16
@@ -112,6 +113,15 @@ class Restoring:
         if not await self._node.read(self.is_unsure):
             now = self._node.clock.wall_ms()
             await self._node.write(lambda conn, changes: registrar.take_in(self._node.ledger, conn, changes, now))
+
+    async def wait_out(self) -> None:
+        """Number the facts that waited, also when nobody calls any more; ends when nobody has to be heard."""
+        while self._is_root() and not self._is_sure:
+            await self._node.clock.sleep(LOOK_S)
+            try:
+                await self.go_on()
+            except StoreError as exc:
+                lines.failure("restoring.failed", exc)  # tried again; the next push would do it, too
 
     def _is_root(self) -> bool:
         return self._node.id == self._node.rules.root

@@ -156,9 +156,11 @@ async def _listening(node: Node, folder: Folder, config: Config) -> AsyncIterato
     hub = Hub(node, certificate, waiting_max=config.limits.intake_waiting_max)
     bounds = Bounds(lines=config.limits.connections_max, per_host=config.limits.connections_per_host_max)
     server = await serve(hub, folder.tls, config.listen.host, config.listen.port, bounds=bounds)
+    restoring = asyncio.create_task(hub.restoring.wait_out())
     try:
         yield hub, server
     finally:
+        restoring.cancel()
         hub.close()
         await server.stop()
 

@@ -298,6 +298,30 @@ def test_what_was_given_is_not_given_again(world: World) -> None:
     world.run(tell())
 
 
+def test_a_root_whose_children_are_silent_waits_so_long_and_no_longer(world: World) -> None:
+    """After a start a register waits for children that called before; when they do not, it is given two minutes later."""
+
+    async def tell() -> None:
+        await story.build(world, TREE)
+        await world.stop(CITY)
+        world.cut(D1, CITY)
+        world.cut(T1, CITY)
+        await world.start(CITY)
+        city = world.places[CITY]
+        number = city.node.rules.number
+        waiting = world.loop.create_task(city.hub.restoring.wait_out())
+        await story.ask(city, "calendar.publish", calendar=story.calendar(2))
+        await asyncio.sleep(LISTEN_S - 20.0)
+        assert city.node.rules.number == number
+        await asyncio.sleep(40.0)
+        assert city.node.rules.number == number + 1
+        await waiting
+        world.heal()
+        await world.settle()
+
+    world.run(tell())
+
+
 # --- children that say what is not so
 
 
