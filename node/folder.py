@@ -6,6 +6,7 @@
     tls/node.pem       certificate and key of the connection; made anew when it is missing
     run/api.json       where the running node's local API is; of no worth when it stands still
     logs/              what the program did; losing it costs nothing
+    ballast            space without content, thrown off when the disk is full; losing it costs nothing
     lock               held by the process that has the folder open
 
 `README.md` repeats this table for administrators. Only `init` and `join` create a folder.

@@ -178,7 +178,7 @@ class Line:
         self._broken = False
         self._opened: Connection | None = None
 
-    def open(self) -> Connection:
+    def begin(self) -> Connection:
         """Open the file, check it, and bring it to the newest schema."""
         checking.check_library()
         try:
@@ -254,7 +254,7 @@ class Database:
         """Open or create the file and bring it to the newest schema."""
         line, writer, reader = Line(path, connector), await _thread(), await _thread()
         try:
-            await writer._execute(line.open)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            await writer._execute(line.begin)  # type: ignore[no-untyped-call]  # noqa: SLF001
             reading = await reader._execute(lambda: connector(str(path), True))  # type: ignore[no-untyped-call]  # noqa: SLF001
         except BaseException as exc:
             await reader.close()
@@ -294,7 +294,7 @@ class InlineDatabase:
 
     def __init__(self, path: Path, connector: Connector = connect) -> None:
         self._line = Line(path, connector)
-        self._line.open()
+        self._line.begin()
 
     async def write(self, unit: Unit[T]) -> T:
         """See `Store.write`."""

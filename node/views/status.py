@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from node import audit, clones, continuity
+from node import audit, clones, continuity, scrub
 from node.node import PROGRAM, Node
 from node.safety import Acked, Receipted, acked
 from node.store import logs
@@ -32,7 +32,7 @@ def status(node: Node, conn: Connection) -> Shown:
         "network": node.ledger.identity.network.hex(),
         "incarnation": node.ledger.identity.incarnation.hex(),
         "listen": node.listen or (record.addresses[0] if record is not None and record.addresses else None),
-        "store": _store(conn),
+        "store": {**_store(conn), **scrub.standing(conn), "full": node.room is not None and node.room.full},
         "version": PROGRAM,
         "basis": _basis(node),
         "log_size": row.size,
