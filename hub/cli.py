@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from node import config, console, logs
-from node.cli import administration, case, keys, output
+from node.cli import administration, case, keys, output, storage
 from node.cli import service as services
 from node.cli.execute import patiently, prepared, timed
 from node.cli.options import ADDRESS, LISTEN, NODE, Commands, Settings, with_settings
@@ -58,7 +58,7 @@ main = Program(
     help="通办 · Take cases in at any counter, decide them where they belong, lose nothing on the way.",
     epilog=EPILOG,
     hide_globals=False,
-    commands=[case.case, *administration.ALL, *keys.ALL, services.service],
+    commands=[case.case, *administration.ALL, *storage.ALL, *keys.ALL, services.service],
 )
 for _name in ("list", "show"):  # what is asked most, also without `case` before it
     main.add_command(case.case.commands[_name])
