@@ -235,6 +235,33 @@ def replay(settings: Settings, file: Path, map_file: Path, network: Path | None,
     return _show(settings, "replay", _done("hub.replay", options))
 
 
+@main.group(cls=Commands)
+def move() -> None:
+    """搬迁 · Move this node to another machine."""
+
+
+@move.command("out")
+@click.argument("file", type=click.Path(path_type=Path))
+@storage.PASSPHRASE
+@with_settings
+def move_out(settings: Settings, file: Path, passphrase_file: Path | None) -> int:
+    """移出 · Send what waits, seal this machine's store for ever, and write all of it into a file under a passphrase."""
+    timeout_s = settings.timeout_s or JOIN_TIMEOUT_S
+    options = {"file": file, "passphrase": storage.passphrase_of(passphrase_file, confirm=True), "timeout_s": timeout_s}
+    work = _commands().move_out(settings.folder, SystemClock(), SystemEntropy(), **options)
+    return _show(settings, "move.out", timed(work, None))
+
+
+@move.command("in")
+@click.argument("file", type=click.Path(path_type=Path))
+@storage.PASSPHRASE
+@with_settings
+def move_in(settings: Settings, file: Path, passphrase_file: Path | None) -> int:
+    """移入 · Make this machine the node that a file holds; then `tongban run`."""
+    passphrase = storage.passphrase_of(passphrase_file, confirm=False)
+    return _show(settings, "move.in", _commands().move_in(settings.folder, SystemClock(), file=file, passphrase=passphrase))
+
+
 def _lines_of_secrets() -> list[str]:
     """Read lines that nobody should see, up to an empty one; never from the arguments, which others on the machine can read."""
     found: list[str] = []

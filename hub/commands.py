@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from hub import carrying as _carrying  # noqa: F401 - registers the operations `carry.out` and `carry.in`
 from hub import enrolment
 from hub import evidence as _evidence  # noqa: F401 - registers the operations `evidence.list` and `evidence.export`
 from node import config as configuration
-from node import faults, operations, rekeying, setup
+from node import faults, moving, operations, rekeying, setup
+from node import logs as lines
 from node import replay as _replay  # noqa: F401 - registers the operation `replay`
 from node.config import Config, join_address
 from node.folder import Folder, write_private
@@ -29,7 +31,7 @@ from node.store.database import Connection, Database, Store
 from node.transport import HttpsTransport
 from node.uplink import Settings, Uplink
 from protocol import divisions, joincode, keys, limits
-from protocol.errors import InputError, LinkError
+from protocol.errors import InputError, LinkError, TongbanError
 from protocol.problems import Fields
 from protocol.text import clean
 
@@ -152,6 +154,48 @@ async def recover(folder: Folder, clock: Clock, entropy: Entropy, *, seeds: Sequ
         node = await setup.open_node(folder, clock, entropy)  # the old key's file is destroyed there
         await node.close()
     return {"node": node.id, "fingerprint": key.id.hex(), "register": node.rules.number}
+
+
+async def move_out(
+    folder: Folder, clock: Clock, entropy: Entropy, *, file: Path, passphrase: str, timeout_s: float
+) -> dict[str, object]:
+    """Seal this machine's store, and write all of it into a file for the new machine; what could not be sent goes along.
+
+    Raises:
+        InputError: a short passphrase, or the file is there. StoreBusy: the node runs. StoreError: a disk refuses.
+    """
+    folder.require()
+    with folder.locked():
+        node = await setup.open_node(folder, clock, entropy)
+        try:
+            if not node.moved and node.parent is not None:
+                await _send_first(node, configuration.load(folder.config), timeout_s)
+            return await moving.move_out(node, folder, file, passphrase)
+        finally:
+            await node.close()
+
+
+async def _send_first(node: Node, settings: Config, timeout_s: float) -> None:
+    """Send what waits, if the line lets us: the new machine would send it, too."""
+    async with HttpsTransport(proxy=settings.uplink.proxy) as transport:
+        uplink = Uplink(node, transport, Settings(settings.uplink.parents, settings.uplink.request_timeout_s))
+        try:
+            await uplink.sync(timeout_s)
+        except TongbanError as exc:
+            lines.failure("move.unsent", exc)
+        finally:
+            uplink.close()
+
+
+def move_in(folder: Folder, clock: Clock, *, file: Path, passphrase: str) -> dict[str, object]:
+    """Make this machine the node that a file of `move out` holds.
+
+    Raises:
+        InputError: another passphrase, a damaged file, or a node lives here already. StoreError: a disk refuses.
+    """
+    folder.create()
+    with folder.locked():
+        return moving.move_in(folder, file, passphrase, clock)
 
 
 def _recovery_key(number: int, text: str) -> keys.SigningKey:

@@ -92,6 +92,7 @@ async def run(
         async with AsyncExitStack() as stack:
             node = await setup.open_node(folder, clock, entropy)
             stack.push_async_callback(node.close)
+            node.check_here()
             hub, server = await stack.enter_async_context(_listening(node, folder, config))
             node.listen = join_address(server.host, server.port)
             await catch_up(node)

@@ -17,11 +17,12 @@ from node.rulebook import load_rules
 from node.store import logs
 from node.store.database import Connection, Store
 from protocol import keys
-from protocol.errors import StoreDamaged, StoreError, StoreFull
+from protocol.errors import MachineRetired, StoreDamaged, StoreError, StoreFull
 from protocol.log import LogId
 from protocol.register import Rules
 
 PROGRAM: Final = "tongban/0.1"
+MOVED: Final = "moved"  # in meta: when the node moved to another machine, ms, decimal; here nothing is written any more
 
 T = TypeVar("T")
 WriteUnit = Callable[[Connection, Changes], T]
@@ -36,6 +37,7 @@ class Node:
         listeners: called on the event loop after each commit.
         listen: where it answers others, while it runs.
         sealing: loads a key of this node by its public part, to open what was sealed for it; None where it has no folder of keys.
+        moved: it lives on another machine now; here it can be read.
         keyring: the keys in its folder, where it has one.
         room: on the disk, while the node runs.
     """
@@ -48,6 +50,7 @@ class Node:
     listen: str | None = None
     sealing: Callable[[bytes], keys.SealingKey] | None = None
     keyring: Keyring | None = None
+    moved: bool = False
     room: Room | None = None
 
     @property
@@ -71,6 +74,7 @@ class Node:
 
         When it fails nothing is kept, also of the rules it may have folded.
         """
+        self.check_here()
         changes = Changes()
         finished = stale = False
 
@@ -103,6 +107,13 @@ class Node:
         """Let new work begin, from people or other nodes; raises StoreFull while the disk has no room for it."""
         if self.room is not None:
             self.room.admit()
+
+    def check_here(self) -> None:
+        """Check that the node lives here; raises MachineRetired when it moved to another machine."""
+        if self.moved:
+            raise MachineRetired(
+                f"node {self.id} moved to another machine", hint="Work there. What is here can be read, for ever; nothing is written."
+            )
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run a reading unit on a snapshot."""

@@ -14,7 +14,7 @@ from node.acceptance import accept_bundles
 from node.folder import Folder
 from node.keyring import Keyring
 from node.ledger import Changes, Draft, Identity, Ledger
-from node.node import PROGRAM, Node, open_ledger
+from node.node import MOVED, PROGRAM, Node, open_ledger
 from node.ports import Clock, Entropy
 from node.projection import Batch
 from node.rekeying import destroy_spent
@@ -185,7 +185,8 @@ async def node_of(
     ledger = await store.own(lambda conn: open_ledger(conn, key, *others))
     if await store.own(is_restored):
         ledger.renew = renewing(clock, entropy)
-    return Node(store, ledger, clock, entropy, keyring=keyring)
+    moved = await store.own(lambda conn: logs.get_meta(conn, MOVED) is not None)
+    return Node(store, ledger, clock, entropy, keyring=keyring, moved=moved)
 
 
 def own_log(node: Node) -> LogId:

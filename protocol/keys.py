@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from protocol.errors import DecodeError, SignatureInvalid
 
@@ -33,6 +34,8 @@ PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 KEY_ID_BYTES: Final = 8
 NETWORK_ID_BYTES: Final = 32
+SALT_BYTES: Final = 16  # of a passphrase
+PIECE_OVERHEAD_BYTES: Final = 16  # tag
 SEAL_OVERHEAD_BYTES: Final = 32 + 16  # one-time public key, tag
 
 _KEYS_CACHED: Final = 4_096
@@ -276,6 +279,37 @@ def seal(public: bytes, plaintext: bytes, entropy: bytes, aad: bytes = b"") -> b
     once = private.public_key().public_bytes_raw()
     key, nonce = _seal_keys(private, public, once + public)
     return once + ChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
+
+
+# --- under a passphrase
+
+
+def passphrase_key(passphrase: str, salt: bytes) -> bytes:
+    """Return the 32-byte key that a passphrase and a random salt give: scrypt, some 0.1 s and 32 MiB a guess."""
+    return Scrypt(salt=salt, length=32, n=1 << 15, r=8, p=1).derive(passphrase.encode("utf-8"))
+
+
+def seal_piece(key: bytes, index: int, piece: bytes, *, last: bool) -> bytes:
+    """Encrypt one piece of a file under a key used for this file only; `PIECE_OVERHEAD_BYTES` more than the piece."""
+    return ChaCha20Poly1305(key).encrypt(_piece_nonce(index, last), piece, b"tongban/1/piece")
+
+
+def open_piece(key: bytes, index: int, sealed: bytes) -> tuple[bytes, bool]:
+    """Open the piece at a place; returns it, and whether it is the last.
+
+    Raises:
+        DecodeError: another key, another place, changed, or cut off.
+    """
+    for last in (False, True):
+        try:
+            return ChaCha20Poly1305(key).decrypt(_piece_nonce(index, last), sealed, b"tongban/1/piece"), last
+        except (InvalidTag, ValueError):
+            continue
+    raise DecodeError("A piece of a sealed file does not open.")
+
+
+def _piece_nonce(index: int, last: bool) -> bytes:
+    return index.to_bytes(11) + bytes([last])
 
 
 def _seal_keys(private: X25519PrivateKey, public: bytes, salt: bytes) -> tuple[bytes, bytes]:

@@ -19,7 +19,7 @@ from protocol.errors import InputError
 PASSPHRASE_BYTES_MAX: Final = 1_024
 ENTROPY_BYTES: Final = 48
 
-_PASSPHRASE: Final = click.option(
+PASSPHRASE: Final = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path),
     metavar="F",
@@ -30,19 +30,19 @@ _PASSPHRASE: Final = click.option(
 @click.command("backup", cls=Command)
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--with-key", is_flag=True, help="含私钥 · also the private keys, sealed by a passphrase")
-@_PASSPHRASE
+@PASSPHRASE
 @with_settings
 def backup(settings: Settings, target: Path, with_key: bool, passphrase_file: Path | None) -> int:
     """备份 · Back the store up into a new file, or into a folder, while the node works on."""
     settings.folder.require()
-    sealed = _sealed(settings.folder, _passphrase(passphrase_file, confirm=True)) if with_key else None
+    sealed = _sealed(settings.folder, passphrase_of(passphrase_file, confirm=True)) if with_key else None
     return give(settings, "backup", _registered, to=str(target.absolute()), config=_config(settings.folder), keys=sealed)
 
 
 @click.command("restore", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="替换 · also where a whole store is; it is kept aside")
-@_PASSPHRASE
+@PASSPHRASE
 @with_settings
 def restore(settings: Settings, file: Path, replace: bool, passphrase_file: Path | None) -> int:
     """恢复 · Put a backup in the place of a lost or damaged store; the node must not be running."""
@@ -56,7 +56,7 @@ def restore(settings: Settings, file: Path, replace: bool, passphrase_file: Path
             file.absolute(),
             SystemClock(),
             replace=replace,
-            passphrase=lambda: _passphrase(passphrase_file, confirm=False),
+            passphrase=lambda: passphrase_of(passphrase_file, confirm=False),
         )
     printer = output.Printer(settings, "restore")
     printer.value(found)
@@ -98,7 +98,8 @@ def _sealed(folder: Folder, passphrase: str) -> str:
     return seal_keys(seeds, passphrase, SystemEntropy().bytes(ENTROPY_BYTES)).hex()
 
 
-def _passphrase(file: Path | None, *, confirm: bool) -> str:
+def passphrase_of(file: Path | None, *, confirm: bool) -> str:
+    """Return a passphrase: the first line of a file, or asked for; never from the arguments, which others can read."""
     if file is None:
         return str(click.prompt("口令 · passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
     try:

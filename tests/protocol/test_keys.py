@@ -367,3 +367,19 @@ def test_a_sealing_key_that_makes_no_secret_is_refused(public: bytes) -> None:
         keys.seal(public, b"text", b"e" * 32)
     with pytest.raises(DecodeError):
         SEALING.open(public + bytes(40))
+
+
+# --- under a passphrase
+
+
+def test_a_piece_opens_at_its_place_with_its_key_only() -> None:
+    """Another passphrase, salt, place or mark of the end, a changed or cut piece: refused as ours."""
+    key = keys.passphrase_key("eine lange Passphrase", b"s" * 16)
+    sealed = keys.seal_piece(key, 3, b"piece", last=True)
+    assert len(sealed) == 5 + keys.PIECE_OVERHEAD_BYTES
+    assert keys.open_piece(key, 3, sealed) == (b"piece", True)
+    assert keys.open_piece(key, 3, keys.seal_piece(key, 3, b"piece", last=False)) == (b"piece", False)
+    others = [keys.passphrase_key("eine lange Passphrasf", b"s" * 16), keys.passphrase_key("eine lange Passphrase", b"t" * 16)]
+    for other, index, piece in [*((one, 3, sealed) for one in others), (key, 2, sealed), (key, 3, sealed[:-1]), (key, 3, b""), (key, 3, b"x" + sealed[1:])]:
+        with pytest.raises(DecodeError):
+            keys.open_piece(other, index, piece)
