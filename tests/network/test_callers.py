@@ -152,8 +152,8 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path) -> None:
 
 async def test_a_slow_honest_body_is_taken(tmp_path: Path) -> None:
     """N01, N11: slow is not stalled: a body that keeps coming is read to its end, long after the first span."""
-    async with listening(tmp_path, Bounds(body_s=0.5, head_s=0.5)) as open_:
-        for number in range(40):
+    async with listening(tmp_path, Bounds(body_s=0.3, head_s=1.0)) as open_:
+        for number in range(70):
             await opened(open_.child.node, field={"f": random.Random(number).randbytes(700).hex()})
         async with Chaos(open_.server.port) as chaos, lined(open_.child.node, chaos.address) as uplink:
             await uplink.line.meet()
@@ -162,7 +162,7 @@ async def test_a_slow_honest_body_is_taken(tmp_path: Path) -> None:
             begun = time.monotonic()
             await uplink.push_all()
             assert time.monotonic() - begun > 0.6
-        assert uplink.progress.acked > 40
+        assert uplink.progress.acked > 70
 
 
 # --- N12
