@@ -30,7 +30,7 @@ from node.store.database import Connection
 from node.store.feeds import last_position
 from protocol import carry, codec, limits, messages
 from protocol.errors import DecodeError, GapFound, InputError, UnknownSigner
-from protocol.log import Bundle, ChangeSet, decode_checkpoint, decode_header
+from protocol.log import Bundle, ChangeSet, decode_checkpoint
 from protocol.problems import Fields
 
 FIRST: Final = messages.Cursors(0, 0, b"", 0)  # of a child that has nothing yet
@@ -65,12 +65,17 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
 
 
 def _page(ledger: Ledger, conn: Connection, child: str, after: messages.Cursors) -> carry.Page:
-    """Return one page, with the keys' chains of authors whom no register names: nobody can fetch them without a line."""
+    """Return one page, with the keys' chains of authors whose keys no register names: nobody can fetch them without a line."""
     page = serving.pull(ledger, conn, child, messages.Pull(after, carrying.PIECE_BYTES))
-    view = ledger.rules.now
-    authors = {decode_header(entry.raw).node for bundle in page.cases for entry in bundle.entries}
-    unknown = sorted(author for author in authors if view.node(author) is None)
+    authors = {decode_checkpoint(bundle.signed.checkpoint).node for bundle in page.cases}
+    unknown = sorted(author for author in authors if not _is_registered(ledger, author))
     return carry.Page(after, page, tuple(bundle for author in unknown for bundle in chain_of(ledger, conn, author)))
+
+
+def _is_registered(ledger: Ledger, node: str) -> bool:
+    """Tell whether a register names a node with the key that it has now."""
+    stated, known = ledger.rules.now.node(node), ledger.rules.record(node)
+    return stated is not None and known is not None and stated.key == known.key
 
 
 def _receipts(ledger: Ledger, conn: Connection, wanted: set[int]) -> tuple[list[Bundle], set[int]]:

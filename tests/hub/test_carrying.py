@@ -17,11 +17,14 @@ from hub.app import Hub
 from hub.serving import logs_below, upstream_receipts
 from node import faults, operations
 from node.carrying import Cargo, write_file
+from node.folder import Folder
+from node.keyring import Keyring
 from node.ledger import Draft
 from node.node import Node
 from node.office import Act
 from node.ports import Response
 from node.registrar import take_in
+from node.rekeying import rotate
 from node.store import logs
 from node.uplink import Settings, Uplink
 from protocol import carry, messages
@@ -214,6 +217,27 @@ async def test_the_answer_brings_keys_that_no_register_names(city: Node, east: N
     before = await other.read(sticks.held)
     await take(other, file)
     assert await other.read(sticks.held) == before
+    for node in (one, other):
+        await node.close()
+
+
+async def test_the_answer_brings_keys_that_replaced_registered_ones(city: Node, east: Node, tmp_path: Path) -> None:
+    """A station that replaced its key while the root was away is believed by those who hold its old one: the file has the chain."""
+    other = await _below(tmp_path / "other", east, EAST_VILLAGE)
+    one = await _below(tmp_path / "one", east, EAST_TOWN)
+    await take(city, await write(east))
+    await take(east, await write(city, EAST))
+    await take(other, await write(east, EAST_VILLAGE))
+    assert other.rules.now.node(EAST_TOWN) is not None
+    folder = Folder(tmp_path / "keys")
+    folder.create()
+    one.keyring = Keyring(folder)
+    await rotate(one)
+    case = await opened(one)
+    await ask(one, "case.offer", case=case, to=EAST_VILLAGE)
+    await take(east, await write(one))
+    await take(other, await write(east, EAST_VILLAGE))
+    assert (await show(other, case))["digest"] == (await show(east, case))["digest"]
     for node in (one, other):
         await node.close()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from hub.cli import main
-from node import faults
+from node import carrying, faults, ledger
+from node.cli import carry as cli_carry
 from tests.node.building import ID_NUMBER
 from tests.shell import Done, _environ, give, run, started
 from tests.sticks import split
@@ -52,7 +53,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = give("invite", EAST, "--name", "天山区", "--json", data=city).value["code"]
         assert give("join", code, data=east).code == 0
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert give("officer", "add", "1001", "--name", "李四", data=east).code == 0
     return folder
 
@@ -157,7 +158,7 @@ def test_a_running_node_takes_part(place: Path) -> None:
         assert give("carry", "in", stick / "up", "--json", data=city).value["entries"] == 2
         assert run("carry", "out", "--to", EAST, stick / "down", data=city).code == 0
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert give("carry", "in", stick / "down", "--json", data=east).value["acked"] == 2
 
 
@@ -192,6 +193,19 @@ def test_what_is_wrong_with_a_file_is_said(place: Path) -> None:
     assert give("carry", "in", file, data=city).code == 1
     file.write_bytes(whole)
     assert give("carry", "in", file, "--json", data=city).value["entries"] == 2
+
+
+def test_a_long_file_goes_in_several_commands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of any length passes through commands of a bounded size, its pieces in their places."""
+    monkeypatch.setattr(cli_carry, "BATCH_BYTES", 1)
+    monkeypatch.setattr(carrying, "PIECE_BYTES", 400)
+    monkeypatch.setattr(ledger, "SET_BYTES", 400)
+    for number in range(4):
+        open_case(place / "east", f"王{number}")
+    told = give("carry", "out", place / "stick" / "up", "--json", data=place / "east").value
+    taken = give("carry", "in", place / "stick" / "up", "--json", data=place / "city").value
+    assert told["pieces"] == taken["pieces"] >= 5
+    assert taken["entries"] == told["entries"]
 
 
 def test_a_file_without_its_end_is_said_to_be_cut_off(place: Path) -> None:
@@ -241,7 +255,7 @@ def test_a_full_stick_leaves_no_half_file(place: Path) -> None:
         assert (stick / "down").read_bytes() == b"the file of last week"
         assert run("carry", "out", "--to", EAST, stick / "down", data=city).code == 0
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert (stick / "down").stat().st_size > 1_000
 
 
