@@ -3,6 +3,7 @@
 #   make test    all checks: lint, types, import rules, tests
 #   make bench   the speed table       make lint   the checks without the tests
 #   make crowd   of it a thousand stations at once
+#   make simulate SEEDS=0:2000   whole networks with faults (SIMULATE="--jobs 2")      make mutants   deliberate bugs that it must find
 #   make vectors the test vectors anew make lock   the dependency locks anew (asks the package index)
 #   make tables  README's tables anew  make clean  everything that was made
 
@@ -18,8 +19,10 @@ DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO ?=
 TESTS ?=
+SEEDS ?= 0:20
+SIMULATE ?=
 
-.PHONY: demo test lint bench crowd vectors lock tables clean
+.PHONY: demo test lint bench crowd vectors lock tables clean simulate mutants
 .DELETE_ON_ERROR:
 
 demo: $(RUN)
@@ -32,6 +35,12 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict protocol node hub
 	$(BIN)/lint-imports
+
+simulate: $(DEV)
+	$(BIN)/python -m tests.simulation $(SEEDS) $(SIMULATE)
+
+mutants: $(DEV)
+	$(BIN)/python -m tests.simulation.mutants
 
 bench: $(DEV)
 	$(BIN)/python -m bench

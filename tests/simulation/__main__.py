@@ -10,7 +10,6 @@ import argparse
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
@@ -28,16 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed, told, wall_s in _results(wish):
         if isinstance(told, str):
             failed.append(seed)
-            print(f"seed {seed}: FAILED after {wall_s:.1f} s\n{told}")
-            print(REPEAT.format(seed=seed, size=wish.size, commit=commit()), flush=True)
+            table.say(f"seed {seed}: FAILED after {wall_s:.1f} s\n{told}")
+            table.say(REPEAT.format(seed=seed, size=wish.size, commit=commit()))
             if wish.first:
                 break
         else:
             whole.add(told)
-            print(table.line(told, wall_s), flush=True)
-    print(whole.text())
+            table.say(table.line(told, wall_s))
+    table.say(whole.text())
     if failed:
-        print(f"FAILED seeds: {failed}, at commit {commit()}")
+        table.say(f"FAILED seeds: {failed}, at commit {commit()}")
     return 1 if failed else 0
 
 

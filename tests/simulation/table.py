@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Final
 from tests.simulation import labels
 from tests.simulation.course import Told
 from tests.simulation.oracle import LEVELS
+from tests.simulation.swarm import LIES
 
 # Every fault that a run can bring; over many seeds none may stay at zero.
 FAULTS: Final = (
@@ -20,8 +22,10 @@ FAULTS: Final = (
     "link cut", "link cut one way", "link healed", "parent away", "off at night",
     "power cut", "power cut in the middle of a commit", "disk full",
     "clock wrong from the beginning", "clock jumped",
-    "node restored from an old copy", "hub restored from an old copy",
+    "node restored from an old copy", "hub restored from an old copy", "root restored from an old copy",
+    "hub replaced, its disk empty", "disk cloned", "machine stolen", "key revoked", "older program",
     "rules changed", "rogue entry",
+    *(f"liar: {lie}" for lie in LIES),
 )  # fmt: skip
 
 
@@ -70,6 +74,12 @@ def line(told: Told, wall_s: float) -> str:
         f"seed {told.seed}: {told.cases} cases, {told.entries} entries, {told.hours:.1f} h, {sum(told.fired.values())} faults, "
         f"{deaths} deaths, at rest after {told.rounds} rounds, {told.doomed} without copy, trace {told.trace[:12]}, {wall_s:.1f} s"
     )
+
+
+def say(text: str) -> None:
+    """Print at once: a run may take hours."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
