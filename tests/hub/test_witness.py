@@ -67,7 +67,7 @@ async def build(world: World) -> None:
 LIAR = "liar"
 
 
-async def lie(world: World) -> None:
+async def lie(world: World, *, stated: int = 12) -> None:
     """Let the township tell its village one history, and its district another, both signed with its key: as two machines do."""
     await world.stop(T1)
     await world.stop(V1)
@@ -78,7 +78,7 @@ async def lie(world: World) -> None:
     for name in (T1, LIAR, V1):
         await world.start(name)
     await spot(world, "told to the village")
-    for _ in range(12):
+    for _ in range(stated):
         await state(world.places[T1])
     await asyncio.sleep(120.0)
 
@@ -175,6 +175,25 @@ async def waiting(place: Place, node: str) -> int:
         return sum(len(logs.uncompared(conn, row.id, 1 << 40, 100)) for row in rows)
 
     return await place.node.read(read)
+
+
+def test_a_head_that_waited_is_evidence_when_its_log_comes_otherwise(world: World) -> None:
+    """The liar's head for its child was ahead of what it had pushed; once the other history goes as far, it is compared."""
+
+    async def tell() -> None:
+        await build(world)
+        await lie(world, stated=0)
+        district = world.places[D1]
+        shown = (await heads(world.places[V1], T1))[-1:]
+        assert await witness(district, shown) == 0
+        assert await waiting(district, T1) == 1
+        for _ in range(12):
+            await state(world.places[T1])
+        await asyncio.sleep(60.0)
+        assert await witness(district, [], T1) == 1
+        assert {row["node"] for row in await listed(district)} == {T1}
+
+    world.run(tell())
 
 
 def test_the_same_lie_shown_again_is_one_piece_of_evidence(world: World) -> None:
