@@ -31,10 +31,10 @@ from protocol.log import (
     FORMAT,
     ChangeSet,
     Checkpoint,
+    Header,
     LogId,
     Signed,
     decode_checkpoint,
-    decode_header,
     read_entry,
     rebuild,
     references,
@@ -42,6 +42,7 @@ from protocol.log import (
     verify_checkpoint,
 )
 
+RESTATED_AT_ONCE: Final = 2_000  # entries
 RESTATED: Final = "restated"  # in meta: (log id, index) of what children gave back and was stated again
 SEEN: Final = "seen"  # in meta: (incarnation, size) of own logs that went further than this store, as children showed
 
@@ -154,39 +155,49 @@ def proven_size(ledger: Ledger, conn: Connection, proofs: Sequence[Signed]) -> i
 
 
 def restate(ledger: Ledger, conn: Connection, changes: Changes) -> int:
-    """State again, byte for byte, what came back of our older incarnations and the parent has not; once each.
+    """State again, byte for byte, what came back of our older incarnations and the parent has not; once each, a part at a time.
 
     Called when the parent's copy of them was compared, and fetched as far as it goes. At the root nobody needs it.
 
     Returns:
         How many entries were stated again.
     """
-    done = _restated(conn)
-    rows = [row for row in _given_back(ledger, conn) if (row.log, row.index) not in done]
+    rows = _given_back(ledger, conn)[:RESTATED_AT_ONCE]
     if not rows:
         return 0
     ledger.save_seals(conn)
     own = ledger.own_row(conn)
     batch = Batch(conn, ledger.rules, ledger.judge)
-    salts = batch.salts({key for row in rows if (key := decode_header(row.raw).case) is not None})
+    salts = batch.salts({key for row in rows if (header := _header(own.log.node, row)) is not None and (key := header.case) is not None})
     again = [read_entry(own.log.node, row.raw, row.body, salts) for row in rows]
     batch.add(own, own.size, again)
     logs.save_log(conn, own.id, own.range.append_many([one.leaf for one in again]))
     ledger.finish(conn, batch, changes)
     ledger.forget_end()
     changes.logs.add(own.id)
-    logs.set_meta(conn, RESTATED, msgspec.msgpack.encode(sorted(done | {(row.log, row.index) for row in rows})))
+    logs.set_meta(conn, RESTATED, msgspec.msgpack.encode(sorted(_restated(conn) | {(row.log, row.index) for row in rows})))
     faults.point("continuity.returned")
     lines.event("log.restated", lines.WARNING, node=own.log.node, count=len(rows))
     return len(rows)
 
 
+def is_to_restate(ledger: Ledger, conn: Connection) -> bool:
+    """Tell whether something came back that `restate` would state again."""
+    return bool(_given_back(ledger, conn))
+
+
 def _given_back(ledger: Ledger, conn: Connection) -> list[EntryRow]:
-    """Return the pieces of our older incarnations that stand beyond what is held of them whole, or beside it."""
+    """Return the pieces of our older incarnations beyond what is held of them whole, or beside it, not stated again yet."""
+    done = _restated(conn)
     own = ledger.identity.log
     older = [row for row in logs.logs_of(conn, [own.node]) if row.log != own]
     found = [one for row in older for one in logs.pieces_beyond(conn, row.id, 0 if row.branch else row.size)]
-    return [one for one in found if decode_header(one.raw).type != "log.open"]
+    wanted = [one for one in found if (one.log, one.index) not in done]
+    return [one for one in wanted if (header := _header(own.node, one)) is None or header.type != "log.open"]
+
+
+def _header(node: str, row: EntryRow) -> Header | None:
+    return read_entry(node, row.raw, None).header
 
 
 def _restated(conn: Connection) -> set[tuple[int, int]]:

@@ -46,7 +46,8 @@ class Comparing:
             await self._acknowledge_all(mine)
         else:
             await self._align(mine, await self._all_heads(reply, messages.digest(mine.values())))
-        await self.node.write(lambda conn, changes: continuity.restate(self.node.ledger, conn, changes))
+        while await self.node.read(lambda conn: continuity.is_to_restate(self.node.ledger, conn)):
+            await self.node.write(lambda conn, changes: continuity.restate(self.node.ledger, conn, changes))
         self.done = True
 
     async def _give_back(self, reply: messages.HelloReply) -> None:
