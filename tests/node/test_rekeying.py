@@ -7,17 +7,33 @@ from pathlib import Path
 import pytest
 
 from hub.app import Hub
+from hub.enrolment import invite
 from node import faults, rekeying, setup
 from node.folder import Folder
 from node.keyring import Keyring
 from node.node import Node
+from node.registrar import take_in
 from node.store import logs
 from node.store.database import InlineDatabase
 from protocol import keys, messages
 from protocol.errors import CommandRefused, StoreError
 from protocol.log import decode_header
 from tests.hub.calling import CERTIFICATE, Caller
-from tests.node.building import EAST, ask, brought_to, carry, enrol, found, furnish, hire, opened, seal, show
+from tests.node.building import (
+    EAST,
+    EAST_TOWN,
+    EAST_VILLAGE,
+    ask,
+    brought_to,
+    carry,
+    enrol,
+    found,
+    furnish,
+    hire,
+    opened,
+    seal,
+    show,
+)
 
 
 @pytest.fixture
@@ -143,6 +159,25 @@ async def test_what_the_old_key_signs_behind_its_end_has_no_effect(city: Node, e
     for number in (later, *more):
         page = await ask(city, "show", case=number)
         assert [(one["effect"], one["reason"]) for one in page["timeline"]] == [("void", "revoked")]
+
+
+async def test_rules_that_a_replaced_key_states_are_never_numbered(city: Node, east: Node, tmp_path: Path) -> None:
+    """A hub's old key could invite accomplices and publish items: kept, and passed over by the root, also after a restart."""
+    thief = await enrol_copy(east, tmp_path)
+    child = Caller(east, Hub(city, CERTIFICATE))
+    await child.login()
+    await rekeying.rotate(east)
+    await child.push()
+    number, known = city.rules.number, [record.node for record in city.rules.known_nodes()]
+    await invite(thief, EAST_VILLAGE, "同伙", parent=None, expires_h=1, addresses=("thief:1",))
+    await invite(thief, EAST_TOWN, "同伙", parent=None, expires_h=1, addresses=("thief:1",))
+    await carry(thief, city)
+    await city.write(lambda conn, changes: take_in(city.ledger, conn, changes, city.clock.wall_ms()))
+    assert city.rules.number == number
+    await city.store.own(city.ledger.reload)
+    assert [record.node for record in city.rules.known_nodes()] == known
+    aside = await city.read(lambda conn: conn.execute("SELECT count(*) FROM facts WHERE number = -1").fetchone()[0])
+    assert aside == 2
 
 
 async def key_of_case(node: Node, applicant: str = "王伟") -> str:

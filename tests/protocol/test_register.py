@@ -880,3 +880,19 @@ def test_any_order_of_hearing_ends_in_the_same_keys(order: list[int]) -> None:
     assert (net.rules.newer, net.rules.local_closings) == ({}, {})
     assert key_names(net.rules, TOWN) == [key_of(name).public for name in (TOWN, "town 2", "town 3", "town 4")]
     assert set(net.rules.closings) == {(TOWN, key_of(name).public) for name in (TOWN, "town 2")}
+
+
+def test_a_revocation_is_heeded_before_its_register() -> None:
+    """Where it arrives the key opens no session from then on, if a node above its owner says so; cases wait for the register."""
+    net = city()
+    public = key_of(TOWN).public
+    for author, heeded in ((WEST, False), (TOWN, False), (EAST, True)):
+        fact = net.fact(author, "node.revoke", {"node": TOWN, "key": public, "cuts": []})
+        net.rules.note_revocation(fact)
+        assert net.rules.is_distrusted(TOWN, public) == heeded
+    assert not net.rules.is_revoked(TOWN)
+    assert not net.rules.is_distrusted(TOWN, key_of("town 2").public)
+    net.register()
+    assert (net.rules.distrusted, net.rules.is_distrusted(TOWN, public)) == ({}, True)
+    net.rules.note_revocation(fact)
+    assert net.rules.distrusted == {}

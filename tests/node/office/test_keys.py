@@ -101,7 +101,9 @@ async def test_a_stolen_key_is_trusted_up_to_the_last_receipt_before_the_theft(c
 
 async def test_a_revoked_key_opens_no_session_from_that_moment_on(child: Caller) -> None:
     """The one that stands ends with the next request; what others bring of the node is taken."""
+    assert child.hub.sessions.owner_of(child.token) == EAST
     await ask(child.hub.node, "revoke", node=EAST, reason="电脑被盗")
+    assert child.hub.sessions.owner_of(child.token) is None  # asked before a request's body is read
     push = await child.next_push()
     await child.refused("push", push, "not_permitted")
     answer = await child.ask("greet", child.greet(), messages.Greeting)

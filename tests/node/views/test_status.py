@@ -54,3 +54,17 @@ async def test_a_hub_lists_its_children(tmp_path: Path) -> None:
     city.clock.at_ms += HOUR_MS  # type: ignore[attr-defined] # the virtual clock
     (child,) = (await ask(city, "status"))["children"]
     assert (child["log_size"], child["lag_s"]) == (await size_of(east), 3_600)
+
+
+async def test_old_rules_are_told_by_age_and_stop_nothing(tmp_path: Path) -> None:
+    """After three months without the parent `status` says how old they are; taking in, handing over and a new key go on."""
+    city = await furnish(await found(tmp_path / "city"))
+    east = await hire(await enrol(tmp_path / "east", city, EAST))
+    basis = (await ask(east, "status"))["basis"]
+    east.clock.at_ms += 90 * 24 * HOUR_MS  # type: ignore[attr-defined] # the virtual clock
+    case = await opened(east)
+    await ask(east, "case.accept", case=case)
+    shown = await ask(east, "status")
+    assert shown["basis"] == basis
+    assert shown["rules"]["age_s"] >= 89 * 24 * 3_600
+    assert shown["rules"]["stale"]
