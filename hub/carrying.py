@@ -29,13 +29,13 @@ from node.store import logs
 from node.store.database import Connection
 from node.store.feeds import last_position
 from protocol import carry, codec, limits, messages
-from protocol.errors import DecodeError, GapFound, InputError, UnknownSigner
+from protocol.errors import DecodeError, GapFound, InputError, NotPermitted, UnknownSigner
 from protocol.log import Bundle, ChangeSet, decode_checkpoint
 from protocol.problems import Fields
 
-FIRST: Final = messages.Cursors(0, 0, b"", 0)  # of a child that has nothing yet
+FIRST: Final = carry.State(messages.Cursors(0, 0, b"", 0))  # of a child that has nothing yet
 PIECES_MAX: Final = 64  # in one command
-STATE_NAME: Final = "carry/"  # in meta, with the child's id: canonical [made_at, registers, catalogue, run, position]
+STATE_NAME: Final = "carry/"  # in meta, with the child's id: canonical [made_at, registers, catalogue, run, position, [case…]]
 
 
 # --- writing: down to a child
@@ -48,7 +48,8 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
         whole: everything from the beginning, whatever the child said.
     """
     ledger = node.ledger
-    state = FIRST if whole else await node.store.own(lambda conn: _state_of(conn, child))
+    said = FIRST if whole else await node.store.own(lambda conn: _state_of(conn, child))
+    state = said.cursors
     goal = await node.store.own(lambda conn: (ledger.rules.number, last_position(conn)))
     more = True
     while more:  # never further than what stood here at the start: who writes on does not keep us busy for ever
@@ -57,6 +58,9 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
         reached = page.page.cursors
         more = page.page.more and reached != state and (reached.registers < goal[0] or reached.cases < goal[1])
         state = reached
+    for key in said.waiting:
+        async for cargo in _whole_case(node, child, key, state):
+            yield cargo
     wanted = await node.store.own(lambda conn: serving.logs_below(ledger, conn, child))
     while wanted:
         bundles, wanted = await node.store.own(lambda conn, wanted=wanted: _receipts(ledger, conn, wanted))  # type: ignore[misc]
@@ -64,9 +68,28 @@ async def downward(node: Node, child: str, *, whole: bool = False) -> AsyncItera
             yield Cargo(carry.Kind.RECEIPTS, messages.encode(carry.Receipts(tuple(bundles))), 0)
 
 
+async def _whole_case(node: Node, child: str, key: bytes, at: messages.Cursors) -> AsyncIterator[Cargo]:
+    """Yield all that is held of a case in which a child misses something, in pages that move no cursor."""
+    ledger, start, more = node.ledger, 0, True
+    while more:
+        ask = messages.Fetch("case", key=key, start=start)
+        try:
+            reply = await node.store.own(lambda conn, ask=ask: serving.fetch(ledger, conn, child, ask))  # type: ignore[misc]
+        except NotPermitted:
+            return  # by now it has no part in that case
+        count = sum(len(bundle.entries) for bundle in reply.bundles)
+        if count:
+            page = await node.store.own(lambda conn, reply=reply: _with_chains(ledger, conn, at, messages.PullReply(at, cases=reply.bundles)))  # type: ignore[misc]
+            yield Cargo(carry.Kind.PAGE, messages.encode(page), count)
+        start, more = start + count, reply.more and bool(count)
+
+
 def _page(ledger: Ledger, conn: Connection, child: str, after: messages.Cursors) -> carry.Page:
-    """Return one page, with the keys' chains of authors whose keys no register names: nobody can fetch them without a line."""
-    page = serving.pull(ledger, conn, child, messages.Pull(after, carrying.PIECE_BYTES))
+    return _with_chains(ledger, conn, after, serving.pull(ledger, conn, child, messages.Pull(after, carrying.PIECE_BYTES)))
+
+
+def _with_chains(ledger: Ledger, conn: Connection, after: messages.Cursors, page: messages.PullReply) -> carry.Page:
+    """Return a page with the keys' chains of authors whose keys no register names: nobody can fetch them without a line."""
     authors = {decode_checkpoint(bundle.signed.checkpoint).node for bundle in page.cases}
     unknown = sorted(author for author in authors if not _is_registered(ledger, author))
     return carry.Page(after, page, tuple(bundle for author in unknown for bundle in chain_of(ledger, conn, author)))
@@ -96,7 +119,7 @@ async def take_up(node: Node, head: carry.Head, kind: carry.Kind, packed: bytes)
     """
     if kind is carry.Kind.STATE:
         state = messages.decode(packed, carry.State)
-        await node.write(lambda conn, _: _note_state(node, conn, head, state.cursors))
+        await node.write(lambda conn, _: _note_state(node, conn, head, state))
         return Taken()
     push = messages.decode(packed, messages.Push)
     taken = await node.write(lambda conn, changes: _take_push(node, conn, changes, head, push))
@@ -133,7 +156,7 @@ def _is_held(conn: Connection, change: ChangeSet) -> bool:
 # --- what a child said of itself
 
 
-def _note_state(node: Node, conn: Connection, head: carry.Head, cursors: messages.Cursors) -> None:
+def _note_state(node: Node, conn: Connection, head: carry.Head, state: carry.State) -> None:
     """Remember from where a child's next file must begin: as the newest of its files says. An old file changes nothing."""
     record = node.rules.record(head.sender)
     if record is None or record.parent != node.id:
@@ -141,7 +164,8 @@ def _note_state(node: Node, conn: Connection, head: carry.Head, cursors: message
     made_at = min(head.made_at, node.clock.wall_ms())  # a clock that was years ahead must not win for years
     if made_at <= _noted_at(conn, head.sender):
         return
-    packed = codec.encode([made_at, cursors.registers, cursors.catalogue, cursors.incarnation, cursors.cases])
+    at = state.cursors
+    packed = codec.encode([made_at, at.registers, at.catalogue, at.incarnation, at.cases, list(state.waiting)])
     logs.set_meta(conn, STATE_NAME + head.sender, packed)
     faults.point("carry.state_noted")
 
@@ -151,9 +175,12 @@ def _noted_at(conn: Connection, child: str) -> int:
     return -1 if packed is None else int(codec.decode(packed)[0])  # type: ignore[index, arg-type]
 
 
-def _state_of(conn: Connection, child: str) -> messages.Cursors:
+def _state_of(conn: Connection, child: str) -> carry.State:
     packed = logs.get_meta(conn, STATE_NAME + child)
-    return FIRST if packed is None else messages.Cursors(*codec.decode(packed)[1:])  # type: ignore[index, misc]
+    if packed is None:
+        return FIRST
+    _, *at, waiting = codec.decode(packed)  # type: ignore[misc]
+    return carry.State(messages.Cursors(*at), waiting=tuple(waiting))  # type: ignore[arg-type]
 
 
 # --- the commands

@@ -20,7 +20,7 @@ import msgspec
 from node import faults
 from node.ledger import Changes, Ledger, change_set
 from node.node import PROGRAM, Node
-from node.store import logs
+from node.store import cases, logs
 from node.store.database import Connection
 from node.store.logs import LogRow
 from node.uplink.bundles import keep_receipt, learn_chain, take_bundles
@@ -86,8 +86,8 @@ async def upward(node: Node, *, whole: bool = False) -> AsyncIterator[Cargo]:
         whole: everything from the beginning, for a hub that was put back from an old copy.
     """
     ledger = node.ledger
-    cursors = await node.store.own(lambda conn: cursors_of(ledger, conn))
-    yield Cargo(carry.Kind.STATE, messages.encode(carry.State(cursors, PROGRAM)))
+    state = await node.store.own(lambda conn: carry.State(cursors_of(ledger, conn), PROGRAM, _waiting(conn)))
+    yield Cargo(carry.Kind.STATE, messages.encode(state))
     legs = await node.store.own(lambda conn: _plan(ledger, conn, whole=whole))
     while legs:
         packed, entries, legs = await node.store.own(lambda conn, legs=legs: _next_push(ledger, conn, legs))  # type: ignore[misc]
@@ -100,6 +100,11 @@ def cursors_of(ledger: Ledger, conn: Connection) -> messages.Cursors:
     incarnation, position = logs.get_cursor(conn, CASES_CURSOR)
     _, texts = logs.get_cursor(conn, TEXTS_CURSOR)
     return messages.Cursors(ledger.rules.number, texts, incarnation, position)
+
+
+def _waiting(conn: Connection) -> tuple[bytes, ...]:
+    """Return the cases in which something is missing: on a line they would be fetched."""
+    return tuple(row.key for row in cases.load_by_ids(conn, cases.waiting_ids(conn, limits.LISTED_MAX)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from protocol import codec, keys, limits
 from protocol.errors import DecodeError, LimitExceeded, VersionUnsupported
@@ -49,10 +50,11 @@ class Kind(IntEnum):
 
 
 class State(Message, frozen=True):
-    """How far a child has come with its parent's news, so that the parent's file begins there."""
+    """How far a child has come with its parent's news, so that the parent's file begins there; and cases in which something is missing."""
 
     cursors: Cursors
     program: Name = ""
+    waiting: Annotated[tuple[Bytes16, ...], Meta(max_length=limits.LISTED_MAX)] = ()
 
 
 class Page(Message, frozen=True):

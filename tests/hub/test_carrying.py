@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from hub import carrying
 from hub.app import Hub
 from hub.serving import logs_below, upstream_receipts
 from node import faults, operations
-from node.carrying import Cargo, write_file
+from node.carrying import Cargo, upward, write_file
 from node.folder import Folder
 from node.keyring import Keyring
 from node.ledger import Draft
@@ -100,7 +101,7 @@ async def test_the_answer_begins_where_the_child_stands(city: Node, east: Node) 
     await take(city, await write(east))
     await brought_to(city, case, "take")
     await take(city, first)  # an old one, late: of before the newest rules
-    page = await city.store.own(lambda conn: carrying._state_of(conn, EAST))
+    page = (await city.store.own(lambda conn: carrying._state_of(conn, EAST))).cursors
     assert page.registers == east.rules.number
     assert added_up(await take(east, await write(city, EAST)))["entries"] >= 1
     assert (await show(east, case))["holder"] == CITY
@@ -123,7 +124,7 @@ async def test_a_clock_far_ahead_does_not_hold_for_years(city: Node, east: Node)
     await ask(city, "catalogue.publish", items=[item("other")])
     await take(east, await write(city, EAST))
     await take(city, await write(east))
-    noted = await city.store.own(lambda conn: carrying._state_of(conn, EAST))
+    noted = (await city.store.own(lambda conn: carrying._state_of(conn, EAST))).cursors
     assert noted.registers == east.rules.number == city.rules.number
 
 
@@ -240,6 +241,50 @@ async def test_the_answer_brings_keys_that_replaced_registered_ones(city: Node, 
     assert (await show(other, case))["digest"] == (await show(east, case))["digest"]
     for node in (one, other):
         await node.close()
+
+
+async def test_what_a_case_misses_comes_with_the_next_file(city: Node, east: Node) -> None:
+    """An entry that was kept back makes the case wait; the station's file says so, and the answer brings the whole case."""
+    case = await opened(east)
+    await ask(east, "case.offer", case=case, to=CITY)
+    await take(city, await write(east))
+    await brought_to(city, case, "take")
+    await take(east, await _without_the_first_entry(city))
+    await _later(city, east)
+    await take(city, await write(east))  # its cursor is behind the entry that it never got
+    await brought_to(city, case, "accept")
+    await take(east, await write(city, EAST))
+    assert len((await _said_by(east)).waiting) == 1
+    assert (await show(east, case))["digest"] != (await show(city, case))["digest"]
+    await _later(city, east)
+    await take(city, await write(east))
+    await take(east, await write(city, EAST))
+    assert (await show(east, case))["digest"] == (await show(city, case))["digest"]
+    assert (await _said_by(east)).waiting == ()
+
+
+async def _later(*nodes: Node) -> None:
+    for node in nodes:
+        node.clock.pass_ms(MINUTE_MS)  # type: ignore[attr-defined]
+
+
+async def _said_by(node: Node) -> carry.State:
+    """Return what a node says of itself in its next file."""
+    first = await anext(aiter(upward(node)))
+    return messages.decode(first.packed, carry.State)
+
+
+async def _without_the_first_entry(city: Node) -> bytes:
+    """Return a file for the station whose pages leave an entry out and move the cursors past it."""
+    state = (await city.store.own(lambda conn: carrying._state_of(conn, EAST))).cursors
+    page = await city.store.own(lambda conn: carrying._page(city.ledger, conn, EAST, state))
+    assert sum(len(bundle.entries) for bundle in page.page.cases) == 1
+
+    async def cargo() -> AsyncIterator[Cargo]:
+        less = carry.Page(page.after, msgspec.structs.replace(page.page, cases=()))
+        yield Cargo(carry.Kind.PAGE, messages.encode(less))
+
+    return b"".join([part.data async for part in write_file(city, EAST, cargo())])
 
 
 async def test_a_gap_says_what_to_do(city: Node, east: Node, tmp_path: Path) -> None:
