@@ -149,6 +149,7 @@ async def spot(world: World, oracle: Oracle, village: str, name: str) -> None:
 def reachable_labels() -> set[str]:
     """Return the fault labels that a world without command line and without restores passes."""
     elsewhere = ("store.migrate", "continuity.", "uplink.tail", "uplink.chain", "restoring.", "commands.", "folder.", "replay.", "carry.", "keyring.", "rekeying.", "uplink.keys")
+    elsewhere += ("backup.", "restore.", "moving.", "scrub.")
     return {label for label in sources.fault_labels() if not label.startswith(elsewhere)}
 
 
