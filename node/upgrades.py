@@ -21,7 +21,7 @@ from node.registrar import take_in
 from node.store import facts, logs
 from node.store.database import Connection
 from protocol import codec
-from protocol.errors import DecodeError
+from protocol.errors import DecodeError, StoreFull
 from protocol.facts import RULE_TYPES
 from protocol.log import FORMAT, Bundle, Header, decode_checkpoint, decode_header, hash_header
 from protocol.transitions import KNOWN_TYPES, TABLE_VERSION
@@ -35,10 +35,17 @@ def known_now() -> list[str]:
 
 
 async def catch_up(node: Node) -> None:
-    """Give entries of an older program's time their meaning, if this one knows more; children are told as of other news."""
+    """Give entries of an older program's time their meaning, if this one knows more; children are told as of other news.
+
+    On a full disk that waits for the next start: a counter that can read is better than none.
+    """
     now = codec.encode(known_now())
-    if await node.read(lambda conn: logs.get_meta(conn, KNOWN)) != now:
+    if await node.read(lambda conn: logs.get_meta(conn, KNOWN)) == now:
+        return
+    try:
         await node.write(lambda conn, changes: _catch_up(node, conn, changes, now))
+    except StoreFull as exc:
+        lines.failure("upgrade.put_off", exc)
 
 
 def _catch_up(node: Node, conn: Connection, changes: Changes, now: bytes) -> None:

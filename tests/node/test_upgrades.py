@@ -15,6 +15,7 @@ from node.store import facts, logs
 from node.upgrades import KNOWN, catch_up, known_now
 from protocol import codec
 from protocol import facts as rules
+from protocol.errors import StoreFull
 from protocol.register import _FOLDERS
 from tests.node.building import START_MS, found, furnish, hire, opened
 
@@ -51,6 +52,25 @@ async def test_a_new_store_has_nothing_to_catch_up_with(tmp_path: Path) -> None:
     number = city.rules.number
     await catch_up(city)
     assert (city.rules.number, await city.read(lambda conn: conn.execute("PRAGMA data_version").fetchone())) == (number, before)
+
+
+async def test_on_a_full_disk_it_waits_for_the_next_start(tmp_path: Path) -> None:
+    """The node starts and can be read; nothing is written down as known before it was caught up with."""
+    city = await found(tmp_path / "city")
+    await city.store.write(lambda conn: conn.execute("PRAGMA max_page_count = 1").fetchone())  # as small as it is: no page more
+    filler = b"x" * 20_000
+    with pytest.raises(StoreFull):
+        await city.write(lambda conn, _: logs.set_meta(conn, "filler", filler))
+    for number in range(200):  # what room there is inside its pages
+        try:
+            await city.write(lambda conn, _, number=number: logs.set_meta(conn, f"f{number}", b"x" * 200))  # type: ignore[misc]
+        except StoreFull:
+            break
+    await catch_up(city)
+    assert await city.read(lambda conn: logs.get_meta(conn, KNOWN)) is None
+    await city.store.own(lambda conn: conn.execute("PRAGMA max_page_count = 1000000").fetchone())
+    await catch_up(city)
+    assert await city.read(lambda conn: logs.get_meta(conn, KNOWN)) is not None
 
 
 async def test_a_root_numbers_rules_that_came_before_it_knew_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
