@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from node.ledger import Changes, Draft
 from node.registrar import take_in
 from node.store import logs
 from node.store.database import Connection
+from node.uplink import Settings
 from protocol import evidence
 from protocol.errors import SignatureInvalid
 from protocol.log import Signed, decode_checkpoint
@@ -26,10 +28,17 @@ TREE = ((D1, CITY), (T1, D1), (V1, T1))
 DAY_S = 24 * 3_600.0
 
 
+class Patient(World):
+    """A world whose nodes ask for news less often: days pass in seconds."""
+
+    def settings(self, parent: str) -> Settings:
+        return replace(super().settings(parent), wait_s=120)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """A village, its township, its district and the city, in good weather."""
-    with World(4, tmp_path) as made:
+    with Patient(4, tmp_path) as made:
         yield made
 
 
