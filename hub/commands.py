@@ -18,7 +18,7 @@ from node import faults, moving, operations, rekeying, setup
 from node import logs as lines
 from node import replay as _replay  # noqa: F401 - registers the operation `replay`
 from node.config import Config, join_address
-from node.folder import Folder, write_private
+from node.folder import Folder, sync_folder, write_private
 from node.joining import join as join_network
 from node.keyring import Keyring
 from node.ledger import Ledger
@@ -286,6 +286,7 @@ async def _lay_down(
         await store.close()
     before(ledger)
     draft.replace(folder.store)
+    sync_folder(folder.root)  # what is answered now, recovery keys say, is never shown again
     return ledger
 
 

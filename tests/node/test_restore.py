@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,8 +40,21 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+_open: list[Node] = []
+
+
+@pytest.fixture(autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    """A test that fails leaves no thread behind."""
+    yield
+    while _open:
+        with suppress(ValueError):  # closed by the test itself
+            await _open.pop().close()
+
+
 async def at_work(place: Folder) -> Node:
-    return await setup.open_node(place, VirtualClock(), SeededEntropy(9))
+    _open.append(await setup.open_node(place, VirtualClock(), SeededEntropy(9)))
+    return _open[-1]
 
 
 async def test_a_whole_store_is_given_up_only_if_asked(place: Folder, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from node import scrub
@@ -137,6 +138,23 @@ async def test_a_parent_that_lies_mends_nothing(caller: Caller) -> None:
     outcome = await scrubbed(caller)
     assert (outcome.mended, bool(outcome.left.problems)) == (0, True)
     assert (await evidence(node))[0] == damaged[0]
+
+
+async def test_entries_that_the_signature_does_not_cover_are_not_taken(caller: Caller) -> None:
+    """A genuine checkpoint with another entry under it: the run does not give its root, and nothing is written."""
+    node = caller.node
+    log_id = await node.read(lambda conn: node.ledger.own_row(conn).id)
+    await node.write(lambda conn, _: flip(conn, log_id, "root"))
+    before = await evidence(node)
+
+    async def forging(what: messages.Fetch) -> messages.FetchReply:
+        reply = await caller.ask("fetch", what, messages.FetchReply)
+        sets = tuple(msgspec.structs.replace(one, entries=(*one.entries[:-1], b"another")) for one in reply.sets)
+        return msgspec.structs.replace(reply, sets=sets)
+
+    with scrub.attached(node, forging):
+        assert (await scrub.scrub(node)).mended == 0
+    assert (await evidence(node))[0] == before[0]
 
 
 async def test_entries_that_came_in_bundles_are_fetched_by_their_case(caller: Caller, tmp_path: Path) -> None:
