@@ -74,7 +74,7 @@ def _one(work: tuple[int, str, tuple[str, ...], bool]) -> tuple[int, course.Told
     try:
         with table.quiet(not show_logs):
             told: course.Told | str = course.simulate(seed, size, fate)
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, the seed is told
+    except BaseException as exc:
         if isinstance(exc, KeyboardInterrupt):
             raise
         notes = " ".join(getattr(exc, "__notes__", ()))

@@ -353,6 +353,7 @@ class Gremlins:
         children = [name for name, parent in self.size.tree if parent == hub]
         victims = frozenset(self.random.sample(self.names, len(self.names) // 3)) | {self.random.choice(children)}
         self.arena.oracle.forkers.add(hub)
+        self.arena.oracle.liars.add(hub)
         self.arena.liar = Liar(
             hub, lie, place.key, place.node.ledger.identity.network, random.Random(f"liar {self.arena.seed}"), victims=victims
         )

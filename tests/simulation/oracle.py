@@ -24,7 +24,10 @@ import msgpack
 from node.store.database import Connection
 
 SPINE: Final = frozenset(
-    "open accept refuse notice suspend resume extend dispatch decide finish revoke withdraw offer take return reclaim adopt".split()
+    (
+        *("open", "accept", "refuse", "notice", "suspend", "resume", "extend", "dispatch", "decide", "finish"),
+        *("revoke", "withdraw", "offer", "take", "return", "reclaim", "adopt"),
+    )
 )
 HERE, PARENT, SECOND = 0, 1, 2
 LEVELS: Final = ("here", "parent", "second")
@@ -89,6 +92,7 @@ class Oracle:
         self.bodies: dict[bytes, bytes] = {}
         self.parents: dict[str, str] = {}
         self.forkers: set[str] = set()  # who was put back, cloned or lies: a second history is no wonder
+        self.liars: set[str] = set()
         self.lossy: set[str] = set()  # who lost a part of its disk by our own hand
         self.doomed: set[bytes] = set()
         self.voids: set[bytes] = set()  # entries that may never have an effect
@@ -129,7 +133,7 @@ class Oracle:
         lost = before.leaves - seen.leaves
         if machine in self._restoring:
             self._restoring.discard(machine)
-            self._part_with(machine, lost)
+            self._part_with(lost)
         elif lost:
             self.checks["I2 restart"] += 1
             self.fail("I1/I2", f"{machine} started again without {len(lost)} entries that it had committed: {self._named(lost)}")
@@ -149,9 +153,9 @@ class Oracle:
     def gone(self, machine: str) -> None:
         """Note that a machine was taken away with its disk."""
         self.lossy.add(self.node_of(machine))
-        self._part_with(machine, self.seen.pop(machine).leaves)
+        self._part_with(self.seen.pop(machine).leaves)
 
-    def _part_with(self, machine: str, lost: Iterable[bytes]) -> None:
+    def _part_with(self, lost: Iterable[bytes]) -> None:
         """Note what no disk is left for that could bring it to the root: its author's, or one above."""
         for leaf in lost:
             keepers = {self.facts[leaf].node, *self.above(self.facts[leaf].node)}
@@ -246,8 +250,8 @@ class Oracle:
     def _check_ack(self, machine: str, log: tuple[str, bytes, bytes], conn: Connection, log_id: int, low: int, high: int) -> None:
         me = self.node_of(machine)
         above = set(self.above(me))
-        if not above:
-            return  # at the root: what it gave back to itself
+        if not above or me in self.liars:
+            return  # at the root: what it gave back to itself; a liar's children may give its lies back to it
         rows = conn.execute("SELECT raw FROM entries WHERE log = ? AND idx >= ? AND idx < ?", (log_id, low, high)).fetchall()
         for (raw,) in rows:
             fact = self._read(raw)
