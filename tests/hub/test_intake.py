@@ -124,7 +124,7 @@ async def test_a_full_disk_fails_the_group_and_nothing_else(pair: tuple[Caller, 
     await hub.store.own(lambda conn: conn.execute(f"PRAGMA max_page_count = {conn.execute('PRAGMA page_count').fetchone()[0] + 4}"))
     answers = await asyncio.gather(*(child.send("push", push) for child, push in zip(pair, pushes, strict=True)))
     assert [answer.status for answer in answers] == [507, 507]
-    assert {messages.decode(answer.body, messages.Refusal).code for answer in answers} == {"store"}
+    assert {messages.decode(answer.body, messages.Refusal).code for answer in answers} == {"store_full"}
     assert await dump(hub) == before
     await hub.store.own(lambda conn: conn.execute("PRAGMA max_page_count = 1073741823"))
     for child, push in zip(pair, pushes, strict=True):
@@ -169,6 +169,21 @@ async def test_too_many_waiting_pushes_are_given_a_slot(pair: tuple[Caller, Call
     work = [asyncio.ensure_future(child.send("push", await child.next_push())) for child in pair]
     answers = await asyncio.gather(*work)
     assert sorted(answer.status for answer in answers) == [200, 503]
+
+
+async def test_one_slow_push_sends_nobody_away_for_long(pair: tuple[Caller, Caller]) -> None:
+    """The slot follows what pushes take, and a single one that waited behind a storm says little: seconds, never hours."""
+    east, _ = pair
+    honest = east.hub.intake._commit
+
+    async def slow(group: list[Any]) -> None:
+        clock(east.hub.node).pass_ms(HOUR_MS)  # the whole loop stood still
+        await honest(group)
+
+    east.hub.intake._commit = slow  # type: ignore[method-assign]
+    await east.push()
+    slot_s = east.hub.intake._waiting_max * east.hub.intake._push_s
+    assert slot_s < 60
 
 
 async def test_the_receive_time_never_falls(pair: tuple[Caller, Caller]) -> None:

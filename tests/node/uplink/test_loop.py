@@ -156,6 +156,19 @@ async def test_an_overloaded_hubs_slot_is_kept(pair: tuple[Uplink, Wire]) -> Non
         assert low <= clock.monotonic_s() - before <= high
 
 
+async def test_a_hub_that_is_busy_keeps_the_session(pair: tuple[Uplink, Wire]) -> None:
+    """Who is sent away comes back with the push alone: no greeting and no login are added to a storm; a broken line meets anew."""
+    uplink, wire = pair
+    await uplink.round()
+    uplink.drop(Overloaded("x", retry_after_s=1.0))
+    wire.carried.clear()
+    await uplink.round()
+    assert not {"greet", "login", "hello"} & set(wire.carried)
+    uplink.drop(LinkError("x"))
+    await uplink.round()
+    assert {"greet", "login", "hello"} <= set(wire.carried)
+
+
 def test_good_weather_and_bad(tmp_path: Path) -> None:
     """Messages that come twice, an hour late or never, change nothing in the end."""
     with World(12, tmp_path) as world:
