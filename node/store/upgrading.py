@@ -2,9 +2,9 @@
 
     tongban.sqlite3.schema-1      the store as the program with schema 1 left it
 
-An older program refuses a newer file and changes nothing; with this copy in its place it works again, as a store restored from a
-backup does: what was stated since comes back from the parent. One copy a schema is kept; nobody needs it once the new program has
-proved itself.
+An older program refuses a newer file and changes nothing. The copy is a backup (`node.backup`): `tongban restore` puts it in the place
+of the newer store, and the node goes on as any restored one does, in a new incarnation; what was stated since comes back from
+the parent. One copy a schema is kept; nobody needs it once the new program has proved itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from protocol import codec
 from protocol.errors import StoreError, StoreFull
 
 SPARE_BYTES: Final = 64 << 20  # what must be free beside the copy
+BACKUP_MARK: Final = "backup"  # this and the next as in node.backup, which stands above the store; a test holds them together
+BACKUP_FORMAT: Final = 1
 
 
 def copy_path(store: Path, version: int) -> Path:
@@ -53,10 +56,29 @@ def keep_copy(conn: sqlite3.Connection, version: int, free: Callable[[Path], int
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             conn.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a WAL beside it
+            _mark(copy, store.stat().st_mtime_ns // 1_000_000, f"schema/{version}")
         _make_durable(draft)
         draft.replace(kept)
     except OSError as exc:
         raise StoreError(f"{draft}: cannot be written: {exc.strerror}", hint="Look at the disk; nothing was changed.") from exc
+
+
+def _mark(copy: sqlite3.Connection, at: int, program: str) -> None:
+    """Let the copy say what it is, as `node.backup` reads it; a store in which no node lives says nothing.
+
+    Args:
+        at: when the store was last written, ms. program: what stands for the older program's name.
+    """
+    found = copy.execute(
+        "SELECT n.value, i.value, w.value, l.size, l.root FROM meta n, meta i, meta w, logs l WHERE n.name = 'node' AND i.name = 'incarnation'"
+        " AND w.name = 'network' AND l.node = CAST(n.value AS TEXT) AND l.incarnation = i.value AND l.branch = x''"
+    ).fetchone()
+    if found is None:
+        return
+    node, incarnation, network, size, root = found
+    told = codec.encode([BACKUP_FORMAT, node.decode("ascii"), incarnation, network, size, root, at, program])
+    copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (BACKUP_MARK, told))
 
 
 def _bytes(conn: sqlite3.Connection) -> int:

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from node import faults
+from node import backup, faults
+from node.folder import Folder
 from node.store import database, upgrading
 from node.store.database import Connection, InlineDatabase
 from node.store.upgrading import copy_path
 from protocol.errors import StoreError, StoreFull
+from tests import shell
+from tests.node.building import CITY
 
 OLD = database.SCHEMA
 LAST = len(list(OLD.glob("[0-9][0-9][0-9].sql")))
@@ -69,6 +72,7 @@ async def test_the_way_there_and_back(path: Path, newer: Path, monkeypatch: pyte
     await old.close()
     assert in_file(copy_path(path, LAST)) == (LAST, ["a"])
     assert in_file(path) == (LAST + 1, ["a", "b"])
+    assert not copy_path(path, LAST).with_name(copy_path(path, LAST).name + "-wal").exists()
 
     program(OLD, monkeypatch)
     before = content(path)
@@ -84,6 +88,28 @@ async def test_the_way_there_and_back(path: Path, newer: Path, monkeypatch: pyte
     await InlineDatabase(path).close()
     assert in_file(path) == (LAST + 1, ["a", "c"])
     assert in_file(copy_path(path, LAST)) == (LAST, ["a", "c"])
+
+
+def test_the_older_program_restores_the_copy(tmp_path: Path, newer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is a backup: the older program puts it in the newer store's place with `restore`, and goes on in a new incarnation."""
+    folder = Folder(tmp_path / "city")
+    assert shell.give("init", "--division", CITY, "--name", "乌鲁木齐市", data=folder.root).code == 0
+    assert shell.give("officer", "add", "1001", "--name", "张三", data=folder.root).code == 0
+    first = shell.give("--json", "status", data=folder.root).value
+    program(newer, monkeypatch)
+    assert shell.give("officer", "add", "1002", "--name", "李四", data=folder.root).code == 0
+    program(OLD, monkeypatch)
+    assert "schema" in shell.give("--json", "status", data=folder.root).error["message"]
+    kept = copy_path(folder.store, LAST)
+    found = backup.read(kept)
+    assert (found.head.node, found.head.size) == (CITY, first["log_size"])
+    done = shell.give("--json", "restore", str(kept), "--replace", data=folder.root)
+    assert (done.code, done.value["kept_aside"] is not None) == (0, True)
+    assert [row["officer"] for row in shell.give("--json", "officer", "list", data=folder.root).rows] == ["1001"]
+    assert shell.give("officer", "add", "1003", "--name", "王五", data=folder.root).code == 0
+    last = shell.give("--json", "status", data=folder.root).value
+    assert last["incarnation"] != first["incarnation"]
+    assert shell.give("--json", "verify", data=folder.root).value["problems"] == []
 
 
 async def test_a_copy_of_an_earlier_upgrade_gives_way(path: Path, newer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
