@@ -99,12 +99,17 @@ class Restoring:
         is_behind = ask.registers > self._node.rules.number
         if lacks or is_behind:
             self._giving[child] = self._node.clock.monotonic_s() + GIVING_S
-            self._listen_s = RESTORED_S
-            lines.event("hub.restored", lines.CRITICAL, node=self._node.id, child=child, count=len(lacks))
+            self._note_restored(child, sum(one.log.node == self._node.id for one in lacks))
         else:
             self._giving.pop(child, None)
             self._heard.add(child)
         return self._node.rules.number if is_behind else -1
+
+    def _note_restored(self, child: str, count: int) -> None:
+        """Say that this store is an old one; a child may also know more of a log above us, when an ancestor helped it out."""
+        if count:
+            self._listen_s = RESTORED_S
+            lines.event("hub.restored", lines.CRITICAL, node=self._node.id, child=child, count=count)
 
     async def go_on(self) -> None:
         """Number the facts that waited, if nobody has to be heard any more."""
@@ -176,10 +181,10 @@ class Restoring:
         count = logs.next_entry_id(conn) - first
         if give.registers:
             ledger.fold_again(conn, changes, upset)
-        changes.anew |= self._node.parent is not None and count > 0  # the parent may have lost it, too
         for one in shown:
             if one.node == self._node.id and one.log != ledger.identity.log:
                 continuity.note_seen(conn, one.log, one.size)
+                changes.anew |= self._node.parent is not None and count > 0  # the parent may have lost it, too
         faults.point("restoring.given")
         if not give.more:
             self._finish(conn, changes, child, shown, now)
