@@ -154,9 +154,10 @@ def test_a_hub_killed_at_each_label_of_intake_receipts_everything_in_the_end(net
 def test_a_station_killed_at_each_label_of_push_and_pull_has_everything_in_the_end(network: Network) -> None:
     """Killed while it sends or applies what came: the sync given again finishes; no cursor had moved too early."""
     key = told(*open_case()[:-1], data=network.village)["key"]
-    told("officer", "add", "1002", "--name", "王五", data=network.city)
     hub = serve(network.city, {})
     for label in PULL:
+        offered = told(*open_case()[:-1], data=network.city)["key"]
+        told("case", "offer", offered, "--to", VILLAGE, "--officer", "1001", "--window", "3", data=network.city)
         assert run("sync", "--json", data=network.village, env=armed(label)).code == faults.EXIT_KILLED, label
     assert told("sync", data=network.village)["pending"] == 0
     ended(hub)
