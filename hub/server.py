@@ -55,6 +55,8 @@ class _Caller(asyncio.Protocol):
 
     async def _start(self, transport: asyncio.Transport, line: Line) -> None:
         """Speak TLS, then HTTP over it."""
+        if line not in self._door.guard.lines:
+            return  # it gave way before it began
         loop, span_s = asyncio.get_running_loop(), self._door.guard.bounds.head_s
         try:
             secure = await loop.start_tls(
