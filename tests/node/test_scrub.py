@@ -14,7 +14,7 @@ from node.inspection import verify
 from node.node import Node
 from node.store import logs
 from node.store.database import Connection
-from protocol import messages
+from protocol import codec, messages
 from protocol.errors import LinkError, TongbanError
 from tests.faults.disk import content_of, lay
 from tests.hub.calling import Caller, city_and_child, count
@@ -149,7 +149,7 @@ async def test_entries_that_the_signature_does_not_cover_are_not_taken(caller: C
 
     async def forging(what: messages.Fetch) -> messages.FetchReply:
         reply = await caller.ask("fetch", what, messages.FetchReply)
-        sets = tuple(msgspec.structs.replace(one, entries=(*one.entries[:-1], b"another")) for one in reply.sets)
+        sets = tuple(msgspec.structs.replace(one, entries=(*one.entries[:-1], codec.encode([b"another", None]))) for one in reply.sets)
         return msgspec.structs.replace(reply, sets=sets)
 
     with scrub.attached(node, forging):
