@@ -10,6 +10,7 @@ Losing the ballast file costs nothing; it is made anew.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ class Room:
         Raises:
             StoreFull: there is no room for it; nothing was written.
         """
-        if self.full:
-            self.look()
+        if self.full and self._free() + self._held() >= self.sizes.ballast + self.sizes.reserve:
+            self.full = False  # the ballast is laid again by the next look
         if self.full:
             raise StoreFull("the disk is full: no new work until there is room", hint=self.advice())
 
@@ -78,8 +79,7 @@ class Room:
 
     def look(self) -> None:
         """Compare free space with what is wanted: lay the ballast when there is room, throw it off when there is none."""
-        held = self.ballast.stat().st_size if self.ballast.exists() else 0
-        free = self._free()
+        held, free = self._held(), self._free()
         if free + held < self.sizes.reserve:
             self.filled()
         elif free + held >= self.sizes.ballast + self.sizes.reserve and self._lay(held):
@@ -100,17 +100,23 @@ class Room:
         self._wal_told = size > self.sizes.wal_alarm
 
     def _lay(self, held: int) -> bool:
-        """Write the ballast out, if it is not there; False when the disk has no room for it after all."""
+        """Have the ballast's space reserved, if it is not; False when the disk has no room for it after all."""
         if held == self.sizes.ballast:
             return True
+        reserve = getattr(os, "posix_fallocate", None)  # at once, where the system has it; Windows reserves what a file is long
         try:
             with self.ballast.open("wb") as stream:
-                for begin in range(0, self.sizes.ballast, MIB):
-                    stream.write(bytes(min(MIB, self.sizes.ballast - begin)))
+                if reserve is not None and self.sizes.ballast:
+                    reserve(stream.fileno(), 0, self.sizes.ballast)
+                else:
+                    stream.truncate(self.sizes.ballast)
         except OSError:
             self.ballast.unlink(missing_ok=True)
             return False
         return True
+
+    def _held(self) -> int:
+        return self.ballast.stat().st_size if self.ballast.exists() else 0
 
     def _free(self) -> int:
         return self.free() if self.free is not None else shutil.disk_usage(self.store.parent).free

@@ -43,7 +43,10 @@ def test_the_ballast_takes_its_space_and_gives_it_back(tmp_path: Path) -> None:
     assert str(tmp_path) not in caught.value.hint
     disk.total = SIZES.ballast + SIZES.reserve
     disk.room.admit()
+    assert not disk.room.full
+    disk.room.look()
     assert (disk.room.full, disk.room.ballast.stat().st_size) == (False, SIZES.ballast)
+    assert disk.room.ballast.stat().st_blocks * 512 >= SIZES.ballast, "really there, no hole"
 
 
 def test_a_commit_that_finds_the_disk_full_throws_the_ballast_off(tmp_path: Path) -> None:
