@@ -16,7 +16,7 @@ from protocol import joincode, keys, messages, register
 from protocol.chain import verify_chain
 from protocol.errors import CommandRefused
 from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock, dump
-from tests.node.building import CITY, EAST, START_MS, WEST, hire, seal
+from tests.node.building import CITY, EAST, START_MS, WEST, ask, enrol, hire, seal, size_of
 
 HOUR_MS = 3_600_000
 KEY, SEALING = keys.SigningKey(bytes([7]) * 32), keys.SealingKey(bytes([8]) * 32)
@@ -189,9 +189,8 @@ async def test_an_enrolment_that_its_author_made_up_makes_no_key_known(child: Ca
 
 
 async def _village(child: Caller) -> Any:
-    from tests.node.building import enrol
-
-    return await enrol(Path(str(child.node.store._conn.execute("PRAGMA database_list").fetchone()[2])).parent / "v", child.hub.node, f"{CITY}-abc", seed=31, rights=())  # type: ignore[attr-defined]
+    file = await child.node.read(lambda conn: conn.execute("PRAGMA database_list").fetchone()[2])
+    return await enrol(Path(file).parent / "v", child.hub.node, f"{CITY}-abc", seed=31, rights=())
 
 
 @pytest.mark.parametrize(
@@ -219,3 +218,41 @@ async def test_a_chain_is_empty_for_who_is_not_here(child: Caller) -> None:
     await seal(child.hub.node)
     ledger = child.hub.node.ledger
     assert await child.hub.node.store.own(lambda conn: enrolment.chain_of(ledger, conn, WEST)) == []
+
+
+# --- again, with a new machine
+
+
+async def test_a_new_machine_of_a_node_joins_again(child: Caller) -> None:
+    """Its old key is cut at what is held here, in the same transaction; the same machine asking again gets the same."""
+    await child.push()
+    old, size = child.node.ledger.identity, await size_of(child.node)
+    with pytest.raises(CommandRefused, match="enrolled already"):
+        await code_for(child, EAST)
+    made = await invite(child.hub.node, EAST, None, parent=None, expires_h=24, addresses=("hub:1",), again=True)
+    code = joincode.parse_code(made.code)
+    reply = await child.ask("join", await join_with(child, code), messages.JoinReply)
+    assert await child.ask("join", await join_with(child, code), messages.JoinReply) == reply
+    rules = verify_chain(code.network, reply.chain)
+    assert [record.key for record in rules.records(EAST)] == [old.key.public, KEY.public]
+    (revocation,) = child.hub.node.rules.revocations
+    assert (revocation.key, [(one[0], one[1]) for one in revocation.cuts]) == (old.key.public, [(old.incarnation, size)])
+    assert child.hub.node.rules.voids == {}
+
+
+async def test_a_code_for_a_new_machine_is_used_once_and_for_its_node_only(child: Caller) -> None:
+    """Another machine is refused; a node that is not here is not invited again; a cut made by hand stands."""
+    with pytest.raises(CommandRefused, match="not enrolled"):
+        await invite(child.hub.node, WEST, None, parent=None, expires_h=1, addresses=("hub:1",), again=True)
+    await ask(child.hub.node, "revoke", node=EAST, reason="x")
+    made = await invite(child.hub.node, EAST, None, parent=None, expires_h=24, addresses=("hub:1",), again=True)
+    code = joincode.parse_code(made.code)
+    await child.ask("join", await join_with(child, code), messages.JoinReply)
+    assert len(child.hub.node.rules.revocations) == 1
+    said = await child.ask("ask", messages.JoinAsk(code.network, EAST, keys.SigningKey(code.seed).public), messages.JoinChallenge)
+    other = keys.SigningKey(bytes([77]) * 32).public
+    text = register.join_message(EAST, other, SEALING.public, said.challenge, CERTIFICATE)
+    proof = keys.SigningKey(code.seed).sign(keys.SignedKind.JOIN, code.network, text)
+    asked = messages.Join(code.network, EAST, keys.SigningKey(code.seed).public, other, SEALING.public, said.challenge, CERTIFICATE, proof)
+    refusal = await child.refused("join", asked, "join_refused")
+    assert "another machine" in refusal.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hub.app import Hub
@@ -17,7 +18,7 @@ from node.store import logs
 from node.store.database import InlineDatabase
 from protocol import keys, messages
 from protocol.errors import CommandRefused, StoreError
-from protocol.log import decode_header
+from protocol.log import decode_checkpoint, decode_header, sign_checkpoint
 from tests.hub.calling import CERTIFICATE, Caller
 from tests.node.building import (
     EAST,
@@ -159,6 +160,23 @@ async def test_what_the_old_key_signs_behind_its_end_has_no_effect(city: Node, e
     for number in (later, *more):
         page = await ask(city, "show", case=number)
         assert [(one["effect"], one["reason"]) for one in page["timeline"]] == [("void", "revoked")]
+
+
+async def test_a_log_comes_under_the_key_with_which_it_began(city: Node, east: Node) -> None:
+    """A thief of the old key cannot write into the log of the new one, nor the owner go on in the old one under the new key."""
+    child = Caller(east, Hub(city, CERTIFICATE))
+    await child.login()
+    old = east.ledger.identity.key
+    await rekeying.rotate(east)
+    await child.push()
+    await child.login()
+    await opened(east)
+    push = await child.next_push()
+    *_, change = [one for one in push.sets if decode_checkpoint(one.signed.checkpoint).incarnation == east.ledger.identity.incarnation]
+    stated = msgspec.structs.replace(decode_checkpoint(change.signed.checkpoint), key=old.id)
+    forged = msgspec.structs.replace(change, signed=sign_checkpoint(stated, old, east.ledger.identity.network))
+    await child.refused("push", messages.Push((forged,)), "signature")
+    await child.push()
 
 
 async def test_rules_that_a_replaced_key_states_are_never_numbered(city: Node, east: Node, tmp_path: Path) -> None:
