@@ -184,7 +184,7 @@ class Restoring:
         for one in shown:
             if one.node == self._node.id and one.log != ledger.identity.log:
                 continuity.note_seen(conn, one.log, one.size)
-                changes.anew |= self._node.parent is not None and count > 0  # the parent may have lost it, too
+        changes.anew |= self._node.parent is not None and count > 0  # the parent may have lost it, too, also if it is its own
         faults.point("restoring.given")
         if not give.more:
             self._finish(conn, changes, child, shown, now)
