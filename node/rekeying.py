@@ -50,6 +50,8 @@ async def rotate(node: Node, officer: str | None = None) -> keys.SigningKey:
     incarnation, now = node.entropy.bytes(INCARNATION_BYTES), node.clock.wall_ms()
 
     def state(conn: Connection, changes: Changes) -> None:
+        if node.ledger.renew is not None:  # a restored store opens its new log first: that is the one to be closed
+            node.ledger.renew(node.ledger, conn, changes)
         fields = _rotation(node.ledger, conn, key, sealing.public)
         node.ledger.append(conn, [Draft("node.key", now, fields, officer=officer)], changes)
         faults.point("rekeying.stated")

@@ -14,6 +14,7 @@ from node.folder import Folder
 from node.keyring import Keyring
 from node.node import Node
 from node.registrar import take_in
+from node.restore import RESTORED
 from node.store import logs
 from node.store.database import InlineDatabase
 from protocol import keys, messages
@@ -160,6 +161,22 @@ async def test_what_the_old_key_signs_behind_its_end_has_no_effect(city: Node, e
     for number in (later, *more):
         page = await ask(city, "show", case=number)
         assert [(one["effect"], one["reason"]) for one in page["timeline"]] == [("void", "revoked")]
+
+
+async def test_a_restored_node_closes_the_log_that_it_goes_on_in(city: Node, east: Node) -> None:
+    """The first entry after a restore opens a new log; a rotation as that entry closes this one, and counts at the root."""
+    await opened(east)
+    await east.write(lambda conn, _: logs.set_meta(conn, RESTORED, b"\x92\x00\x00"))
+    again = await reopened(east)
+    child = Caller(again, Hub(city, CERTIFICATE))
+    await child.login()
+    key = await rekeying.rotate(again)
+    await child.push()
+    await child.login()
+    await child.push()
+    assert (city.rules.record(EAST).key, city.rules.newer, city.rules.voids) == (key.public, {}, {})  # type: ignore[union-attr]
+    assert len(await types(again)) == 3
+    assert (await ask(city, "list"))[0]["state"] == "received"
 
 
 async def test_a_log_comes_under_the_key_with_which_it_began(city: Node, east: Node) -> None:
