@@ -225,6 +225,20 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "demo.reach": ("用 --data 指定单位，例如：tongban --data {data} status", "Name a node with --data, such as: tongban --data {data} status"),
         "demo.stop": ("停止：tongban demo --stop --data {root}", "To stop it: tongban demo --stop --data {root}"),
         "demo.stopped": ("已停止 {count} 个单位", "{count} nodes stopped"),
+        # --- keys
+        "key.replaced": ("{node} 的密钥已更换，新指纹 {fingerprint}", "the key of {node} was replaced; its fingerprint is {fingerprint}"),
+        "key.kept": ("上级收妥之前，旧密钥留在本机", "the old one stays here until the parent has heard"),
+        "revoke.proposed": (
+            "试算：吊销 {node} 的密钥 {fingerprint}，将有 {count} 条记录无效",
+            "to be revoked: key {fingerprint} of {node}; {count} entries would have no effect",
+        ),
+        "revoke.done": (
+            "已吊销 {node} 的密钥 {fingerprint}，{count} 条记录无效，均保留可查",
+            "key {fingerprint} of {node} is revoked; {count} entries have no effect, and are kept",
+        ),
+        "retire.done": ("{node} 已撤站，未办结 {count} 件，可用 case reclaim 收回", "{node} is closed; {count} open cases, for `case reclaim`"),
+        "move.out": ("已写入 {file}；本机从此只读。未上报 {count} 条已随文件带走", "{file} is written; here nothing is written any more. {count} entries not sent yet go along"),
+        "move.in": ("本机现为 {node}，可运行 tongban run", "this machine is {node} now: tongban run"),
         # --- column heads
         "head.number": ("办件编号", "number"),
         "head.item": ("事项", "item"),

@@ -88,6 +88,36 @@ def _picture(code: str) -> str:
     return drawn
 
 
+def _key_show(value: Value, lang: str) -> str:
+    return f"{value.get('node')}  {value.get('fingerprint')}\n{rows_in_words(value.get('keys') or [], lang)}".rstrip()
+
+
+def _key_replaced(value: Value, lang: str) -> str:
+    said = t("key.replaced", lang, node=value.get("node"), fingerprint=value.get("fingerprint"))
+    return f"{said}\n{t('key.kept', lang)}" if value.get("kept") else said
+
+
+def _revoke(value: Value, lang: str) -> str:
+    told = "revoke.proposed" if value.get("dry_run") else "revoke.done"
+    counts = {"fingerprint": value.get("fingerprint"), "count": value.get("without_effect", 0)}
+    said = t(told, lang, node=value.get("node"), **counts)
+    return f"{said}\n{rows_in_words(value.get('cuts') or [], lang)}".rstrip()
+
+
+def _retire(value: Value, lang: str) -> str:
+    found = value.get("open_cases") or []
+    said = t("retire.done", lang, node=value.get("node"), count=len(found))
+    return f"{said}\n{rows_in_words(found, lang)}".rstrip()
+
+
+def _move_out(value: Value, lang: str) -> str:
+    return t("move.out", lang, file=value.get("file"), count=value.get("unsent", 0))
+
+
+def _move_in(value: Value, lang: str) -> str:
+    return t("move.in", lang, node=value.get("node"))
+
+
 def _join(value: Value, lang: str) -> str:
     return t("join.done", lang, node=value.get("node"), parent=value.get("parent"))
 
@@ -331,6 +361,13 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "init": _init,
     "invite": _invite,
     "join": _join,
+    "key.show": _key_show,
+    "key.rotate": _key_replaced,
+    "recover": _key_replaced,
+    "revoke": _revoke,
+    "retire": _retire,
+    "move.out": _move_out,
+    "move.in": _move_in,
     "sync": _sync,
     "carry.out": _carry_out,
     "carry.in": _carry_in,

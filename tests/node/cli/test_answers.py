@@ -67,6 +67,22 @@ SHOWN = {
             ["join", "TB1-ABC", "2026-11-28"],
         ),
         ("join", {"node": "650102000000", "parent": "650100000000"}, ["650102000000", "650100000000"]),
+        (
+            "key.show",
+            {"node": "650100000000", "fingerprint": "ab", "keys": [{"fingerprint": "ab", "state": "present"}]},
+            ["650100000000  ab", "present"],
+        ),
+        ("key.rotate", {"node": "650100000000", "fingerprint": "ab", "kept": True}, ["650100000000", "ab", "旧密钥留在本机"]),
+        ("recover", {"node": "650100000000", "fingerprint": "ab"}, ["650100000000", "ab"]),
+        (
+            "revoke",
+            {"node": "650102000000", "fingerprint": "ab", "without_effect": 3, "cuts": [{"trusted": 7, "held": 10}]},
+            ["已吊销", "650102000000", "ab", "3 条", "7", "10"],
+        ),
+        ("revoke", {"node": "650102000000", "fingerprint": "ab", "dry_run": True}, ["试算", "0 条"]),
+        ("retire", {"node": "650102000000", "open_cases": [{"case": "C-1"}]}, ["650102000000", "1 件", "C-1"]),
+        ("move.out", {"file": "/a/b", "unsent": 2}, ["/a/b", "只读", "2 条"]),
+        ("move.in", {"node": "650102000000"}, ["650102000000"]),
         ("officer.add", {"id": "A1", "posts": ["收件", "受理"]}, ["A1", "收件, 受理"]),
         (
             "status",
@@ -91,7 +107,7 @@ def test_each_answer_is_said_in_words(name: str, value: object, words: list[str]
     assert [word for word in words if word not in shown] == []
 
 
-@pytest.mark.parametrize("name", ["init", "invite", "join", "sync", "verify", "rebuild", "show", "status"])
+@pytest.mark.parametrize("name", ["init", "invite", "join", "sync", "verify", "rebuild", "show", "status", "key.show", "key.rotate", "recover", "revoke", "retire", "move.out", "move.in"])
 def test_an_answer_of_a_newer_node_is_shown_all_the_same(name: str) -> None:
     """Missing fields are no failure: the command was done."""
     assert isinstance(in_words(name, {"new": 1}, "en"), str)
