@@ -72,7 +72,8 @@ async def back_up(node: Node, target: Path, *, config: bytes | None = None, seal
         raise StoreError(f"{path}: cannot be written: {exc.strerror}", hint="Check that disk and its free space.") from exc
     finally:
         draft.unlink(missing_ok=True)
-    await _note(node, found.at)
+    if not node.moved:
+        await _note(node, found.at)
     return {
         "file": str(path),
         "bytes": path.stat().st_size,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub import commands
+from hub import commands, service
 from node import faults, moving, setup
+from node.config import Config
 from node.folder import Folder
 from node.node import Node
 from node.store.database import Database
@@ -74,6 +76,8 @@ async def test_the_old_store_refuses_to_write_and_can_be_read(old: Folder, tmp_p
                 await ask(node, name, **params)
         assert await node.read(moving.moved_at) is not None
         await node.close()
+    with pytest.raises(MachineRetired):
+        await service.run(old, Config(), VirtualClock(), SeededEntropy(7), lambda _: None, asyncio.Event())
 
 
 @pytest.mark.parametrize("label", ["moving.sealed", "moving.written", "folder.part_written"])

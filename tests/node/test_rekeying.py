@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from node.node import Node
 from node.registrar import take_in
 from node.restore import RESTORED
 from node.store import logs
-from node.store.database import InlineDatabase
+from node.store.database import InlineDatabase, Unit
 from protocol import keys, messages
 from protocol.errors import CommandRefused, StoreError
 from protocol.log import decode_checkpoint, decode_header, sign_checkpoint
@@ -36,6 +37,8 @@ from tests.node.building import (
     seal,
     show,
 )
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -109,6 +112,40 @@ async def test_a_rotation_that_fails_leaves_the_old_key(east: Node, label: str) 
     assert east.keyring is not None
     (drafted,) = east.keyring.signing()
     assert (await rekeying.rotate(east)).public == drafted.public
+
+
+class Forgetful(InlineDatabase):
+    """A store whose answer is lost once, after the commit."""
+
+    forgets = False
+
+    async def write(self, unit: Unit[T]) -> T:
+        done = await super().write(unit)
+        if self.forgets:
+            self.forgets = False
+            raise StoreError("the answer was lost")
+        return done
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+async def test_after_a_failure_the_store_says_which_key_speaks(east: Node, tmp_path: Path, *, rolled_back: bool) -> None:
+    """Committed or not: the key in memory is that of the log on the disk, and what is stated next is signed by it."""
+    await east.store.close()
+    store = Forgetful(tmp_path / "east" / "tongban.sqlite3")
+    east.store, before = store, east.ledger.identity.key.public
+    store.forgets = not rolled_back
+
+    def hook(label: str) -> None:
+        if rolled_back and label == "rekeying.opened":
+            raise StoreError("the disk failed")
+
+    with faults.hooked(hook), pytest.raises(StoreError):
+        await rekeying.rotate(east)
+    assert (east.ledger.identity.key.public == before) == rolled_back
+    await opened(east)
+    assert (await ask(east, "verify"))["problems"] == []
+    row = await east.read(east.ledger.own_row)
+    assert row.key == east.ledger.identity.key.public
 
 
 async def test_the_root_numbers_its_own_new_key(city: Node, east: Node) -> None:
