@@ -115,7 +115,7 @@ class Network:
         """Write the settings that all nodes of a demo share, start the node, and wait until it answers."""
         found = config.load(seat.folder.config)
         uplink = replace(found.uplink, retry_min_s=RETRY_S[0], retry_max_s=RETRY_S[1])
-        settings = replace(found, uplink=uplink, local=replace(found.local, port=seat.local_port))
+        settings = replace(found, uplink=uplink, local=replace(found.local, port=seat.local_port), store=replace(found.store, ballast_mb=0))
         write_private(seat.folder.config, config.render(settings).encode("utf-8"))
         self.start(seat.place.node)
 
