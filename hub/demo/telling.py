@@ -71,7 +71,9 @@ class Telling:
         self._do(self._story.before)
         for station in CUT_STATIONS:
             self._wait("demo.wait.acked", station, lambda node=station: self._pending(node) == 0)  # type: ignore[misc] # the same
-        known = frozenset(row["key"] for row in self._list(CITY))
+        told = frozenset(self._keys.values())  # a parent may have them, and the city not yet: they would count as taken in meanwhile
+        self._wait("demo.wait.acked", CITY, lambda: told <= self._cases_at(CITY))
+        known = self._cases_at(CITY)
         self._network.stop(*LINE)
         self._screen.say("demo.cut", names=self._line())
         self._do(self._story.during)
@@ -108,7 +110,7 @@ class Telling:
         return Cut(
             tuple(node for node in LINE if not self._network.answers(node)),
             self._network.ask(station, "status"),
-            frozenset(row["key"] for row in self._list(station)),
+            self._cases_at(station),
             above,
         )
 
@@ -165,6 +167,9 @@ class Telling:
 
     def _list(self, node: str) -> list[Shown]:
         return list(self._network.ask(node, "list") or ())
+
+    def _cases_at(self, node: str) -> frozenset[str]:
+        return frozenset(row["key"] for row in self._list(node))
 
     def _pending(self, node: str) -> int:
         return int(self._network.ask(node, "status")["pending"])
