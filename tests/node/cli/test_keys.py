@@ -43,3 +43,19 @@ def test_a_root_rotates_its_key_on_the_disk(tmp_path: Path) -> None:
     assert [(one["state"], one["private"]) for one in shown["keys"]] == [("replaced", False), ("present", True)]
     assert give("verify", "--json", data=data).value["problems"] == []
     assert give("revoke", ROOT, "--reason", "x", data=data).code == 1
+
+
+def test_a_node_moves_by_command(tmp_path: Path) -> None:
+    """Out into a file, in from it; the old folder is read only from then on."""
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "move.tbm"
+    phrase = tmp_path / "passphrase.txt"
+    phrase.write_text("马到成功 乌鲁木齐 2026\n", encoding="utf-8")
+    give("init", "--division", ROOT, "--name", "市", "--listen", "127.0.0.1:0", "--json", data=old)
+    done = give("move", "out", file, "--passphrase-file", phrase, "--json", data=old)
+    assert (done.code, done.value["unsent"], file.stat().st_size) == (0, 0, done.value["bytes"])
+    refused = give("officer", "add", "1001", "--name", "张三", "--json", data=old)
+    assert (refused.code, refused.error["code"]) == (1, "retired")
+    assert give("move", "in", file, "--passphrase-file", phrase, "--json", data=new).value["node"] == ROOT
+    assert give("officer", "add", "1001", "--name", "张三", data=new).code == 0
+    same = [give("key", "show", "--json", data=data).value["fingerprint"] for data in (old, new)]
+    assert same[0] == same[1]
