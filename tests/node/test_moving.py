@@ -69,13 +69,15 @@ async def test_the_old_store_refuses_to_write_and_can_be_read(old: Folder, tmp_p
     await move_out(old, tmp_path / "move.tbm")
     for _ in range(2):
         node = await open_in(old)
-        (row,) = await ask(node, "list")
-        assert (await show(node, row["case"]))["state"] == "received"
-        for name, params in (("officer.add", {"id": "7", "name": "王"}), ("case.accept", {"case": row["case"]}), ("key.rotate", {})):
-            with pytest.raises(MachineRetired):
-                await ask(node, name, **params)
-        assert await node.read(moving.moved_at) is not None
-        await node.close()
+        try:
+            (row,) = await ask(node, "list")
+            assert (await show(node, row["case"]))["state"] == "received"
+            for name, params in (("officer.add", {"id": "7", "name": "王"}), ("case.accept", {"case": row["case"]}), ("key.rotate", {})):
+                with pytest.raises(MachineRetired):
+                    await ask(node, name, **params)
+            assert await node.read(moving.moved_at) is not None
+        finally:
+            await node.close()
     with pytest.raises(MachineRetired):
         await service.run(old, Config(), VirtualClock(), SeededEntropy(7), lambda _: None, asyncio.Event())
 
