@@ -124,12 +124,14 @@ def _move(conn: Connection, old: LogRow, new: LogRow, common: int) -> None:
     leaves = logs.leaves_between(conn, old.id, common, old.size)
     conn.execute("DELETE FROM checkpoints WHERE log = ? AND size > ?", (old.id, common))
     conn.execute("DELETE FROM receipts WHERE log = ? AND size > ?", (old.id, common))
+    conn.execute(  # a case's opening is the first of its entries in the log in which it stands
+        "UPDATE cases SET open_log = ? WHERE open_log = ? AND (SELECT min(idx) FROM entries e WHERE e.case_id = cases.id AND e.log = ?) >= ?",
+        (new.id, old.id, old.id, common),
+    )
     conn.execute(
         "UPDATE entries SET log = ?, idx = idx - ? + ? WHERE log = ? AND idx >= ?",
         (new.id, common, new.size, old.id, common),
     )
-    conn.execute("UPDATE cases SET open_log = NULL WHERE open_log = ?", (old.id,))
-    conn.execute("UPDATE cases SET open_log = (SELECT e.log FROM entries e WHERE e.case_id = cases.id ORDER BY e.id LIMIT 1) WHERE open_log IS NULL AND salt IS NOT NULL")
     logs.save_log(conn, new.id, new.range.append_many(leaves))
     logs.save_log(conn, old.id, logs.range_at(conn, old, common))
     logs.save_ack(conn, old.id, common)

@@ -24,6 +24,7 @@ from tests.simulation.swarm import Size, Swarm
 LOOK_S: Final = 20.0
 ROUNDS_MAX: Final = 120
 ROUND_S: Final = 60.0
+MORNING_S: Final = 30.0
 ACT: Final = Act(officer="1001", window="3")
 
 
@@ -178,6 +179,15 @@ async def _calm(arena: Arena, gremlins: Gremlins) -> None:
     await gremlins.choose()
     for name in sorted(arena.old - arena.stolen):
         await _upgrade(arena, name)
+    await _next_morning(arena)
+
+
+async def _next_morning(arena: Arena) -> None:
+    """Start every machine once more, from the top down: what a hub got past the machines between, they look for when they next meet it."""
+    for place in sorted(arena.alive(), key=lambda one: (len(arena.oracle.above(arena.oracle.node_of(one.id))), one.id)):
+        await arena.stop(place.id)
+        await arena.start(place.id)
+        await asyncio.sleep(MORNING_S)
 
 
 async def _upgrade(arena: Arena, name: str) -> None:

@@ -184,7 +184,15 @@ class Gremlins:
         name = self.random.choice(copied)
         self.arena.fired[what] += 1
         self.busy.add(name)
+        alone = self.names if self.random.random() < 0.5 else []  # it writes on before anybody tells it that it was put back
+        for other in alone:
+            self.arena.cut(name, other)
         await self.arena.put_back(name, self.random.choice(self.images[name]))
+        if alone:
+            self.arena.fired["restored, and without a line"] += 1
+            await asyncio.sleep(self.log_span(600, 2 * HOUR_S))
+        for other in alone:
+            self.arena.heal(name, other)
         self.busy.discard(name)
 
     async def restore_node(self) -> None:

@@ -23,7 +23,7 @@ from node import continuity, ledger, projection
 from node.office import desk
 from node.store import database, logs
 from node.store.database import Connection
-from node.uplink import comparing, pulling, pushing
+from node.uplink import bundles, comparing, pulling, pushing
 from protocol import authority, fold, log, merkle
 from protocol import cases as case_rules
 from protocol.errors import TongbanError
@@ -45,7 +45,7 @@ class Mutant:
 
 
 KILLS: Final = Swarm(traps=1.0, crash_share=0.002, answer_lost=0.1, lost=0.05, repeated=0.05)
-RESTORES: Final = Swarm(restores=8.0, cuts=15.0, lost=0.05, clock_jumps=2.0)
+RESTORES: Final = Swarm(restores=6.0, cuts=4.0, lost=0.05, clock_jumps=2.0)
 ROGUES: Final = Swarm(rogues=30.0, cuts=4.0)
 CALM: Final = Swarm(lost=0.02)
 
@@ -180,15 +180,15 @@ def _ack_before_answer() -> Any:
 
 
 def _ignore_incarnation() -> Any:
-    """A restored node takes the parent's copy of its log for its own, and goes on in the old incarnation."""
+    """A restored node goes on in its old incarnation, whatever the parent holds of it."""
 
     def made(_: Any) -> Any:
-        async def continue_from(self: Any, head: Any) -> None:
+        async def reincarnate(self: Any, *_rest: Any) -> None:
             return None
 
-        return continue_from
+        return reincarnate
 
-    return _swap(comparing.Comparing, "_continue_from", made)
+    return _swap(comparing.Comparing, "_reincarnate", made)
 
 
 def _restates_nothing() -> Any:
@@ -208,6 +208,21 @@ def _longer_is_ours() -> Any:
         return common_size
 
     return _swap(comparing.Comparing, "_common_size", made)
+
+
+def _other_history() -> Any:
+    """A receipt counts at a size at which we have no checkpoint, whatever root it names (found here, and mended)."""
+
+    def made(real: Any) -> Any:
+        def history(conn: Connection, log_id: Any, size: int, root: bytes) -> Any:
+            row = logs.find_log(conn, log_id)
+            if row is not None and size < row.size and logs.checkpoint_at(conn, row.id, size) is None:
+                return row
+            return real(conn, log_id, size, root)
+
+        return history
+
+    return _swap(bundles, "_history", made)
 
 
 # --- the fold
@@ -392,6 +407,7 @@ MUTANTS: Final = (
     Mutant("incarnation_ignored", "I2 I4", _ignore_incarnation, RESTORES),
     Mutant("nothing_is_restated", "I2", _restates_nothing, RESTORES),
     Mutant("a_longer_copy_is_ours", "I1", _longer_is_ours, RESTORES),
+    Mutant("a_receipt_of_another_history", "I1", _other_history, replace(RESTORES, rules=4.0, clocks_wrong=1.0), 30),
     Mutant("custody_not_checked", "I5 I6", _skip_epoch, ROGUES),
     Mutant("take_without_offer", "I5 I6", _take_without_offer, ROGUES),
     Mutant("judged_under_the_newest_rules", "I3 I6", _newest_rules, replace(CALM, rules=2.0, cuts=4.0)),

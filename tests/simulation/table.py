@@ -24,7 +24,7 @@ FAULTS: Final = (
     "clock wrong from the beginning", "clock jumped",
     "node restored from an old copy", "hub restored from an old copy", "root restored from an old copy",
     "hub replaced, its disk empty", "disk cloned", "machine stolen", "key revoked", "older program",
-    "rules changed", "rogue entry",
+    "restored, and without a line", "rules changed", "rogue entry",
     *(f"liar: {lie}" for lie in LIES),
 )  # fmt: skip
 
