@@ -34,7 +34,8 @@ WAITING_BYTES_MAX: Final = 64 << 20  # packed
 PUSH_S_MAX: Final = 0.02  # what counts of one push for slots: a single one that took long in a storm must not send all away for hours
 ROOM_ALONE_BYTES: Final = 900 << 10  # of entries in one push, while nobody else writes here: a writer is busy with it for some 80 ms
 ROOM_SHARED_BYTES: Final = 256 << 10  # … while others do, who then wait for some 20 ms
-ALONE_S: Final = 2.0  # so long nobody else has written
+LATELY_S: Final = 2.0
+OFTEN: Final = 3  # writes of others lately: then they are at work here, and do not only say hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,24 +199,21 @@ class Intake:
         self._push_s = 0.005  # what a push takes lately: the slots of those who must come later follow it
         self._worker: asyncio.Task[None] | None = None
         self._mine: Changes | None = None  # of the commit under way
-        self._last_child = ""
-        self._last_s = -ALONE_S  # when it pushed
-        self._others_s = -ALONE_S  # when somebody else wrote here
+        self._writes: deque[tuple[float, str]] = deque(maxlen=64)  # when, and which child; "" for ourselves
         node.listeners.append(self._written)
 
     def _written(self, changes: Changes) -> None:
         if changes is not self._mine:
-            self._others_s = self._node.clock.monotonic_s()
+            self._note("")
 
-    def _note(self, child: str) -> None:
-        if child != self._last_child:
-            self._last_child, self._others_s = child, max(self._last_s, self._others_s)
-        self._last_s = self._node.clock.monotonic_s()
+    def _note(self, who: str) -> None:
+        self._writes.append((self._node.clock.monotonic_s(), who))
 
     def room_for(self, child: str) -> int:
-        """Return how many bytes of entries a child may send at once: more while it has the writer for itself."""
-        alone = self._last_child == child and self._node.clock.monotonic_s() - self._others_s > ALONE_S
-        return ROOM_ALONE_BYTES if alone else ROOM_SHARED_BYTES
+        """Return how many bytes of entries a child may send at once: more while it has the writer nearly for itself."""
+        since_s = self._node.clock.monotonic_s() - LATELY_S
+        others = sum(at_s >= since_s and who != child for at_s, who in self._writes)
+        return ROOM_SHARED_BYTES if others >= OFTEN else ROOM_ALONE_BYTES
 
     @property
     def waiting(self) -> int:
