@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
+from hub import app
 from node.office import Act
+from node.uplink import calling
 from protocol.errors import CommandRefused, LinkError, StoreError
 from tests.node.building import calendar
 from tests.simulation import clerks, judge, labels, programs, scene
-from tests.simulation.arena import FAILED, PERSISTED, Arena, Armed
+from tests.simulation.arena import FAILED, PERSISTED, WAIT_S, Arena, Armed
 from tests.simulation.clerks import Office
 from tests.simulation.gremlins import Gremlins
 from tests.simulation.oracle import Oracle
@@ -23,6 +26,7 @@ from tests.simulation.swarm import Size, Swarm
 
 LOOK_S: Final = 20.0
 ROUNDS_MAX: Final = 120
+HELPED_S: Final = 120.0  # so often a node that an ancestor helps looks for its parent
 ROUND_S: Final = 60.0
 MORNING_S: Final = 30.0
 ACT: Final = Act(officer="1001", window="3")
@@ -57,9 +61,16 @@ def simulate(seed: int, size: Size, swarm: Swarm) -> Told:
         Violation: the product broke a promise; the message says which, and when.
     """
     with tempfile.TemporaryDirectory(prefix="tongban-sim-", dir=_memory()) as folder, _arena(seed, swarm, folder) as arena:
-        with programs.mixed(arena.old):
+        with programs.mixed(arena.old), _patient():
             told: Told = arena.run(_live(arena, size))
         return told
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Let idle nodes ask less often: virtual days then cost seconds. Nothing but these two spans is other than in life."""
+    with mock.patch.object(app, "WAIT_MAX_S", WAIT_S), mock.patch.object(calling, "LOOK_S", HELPED_S):
+        yield
 
 
 def _memory() -> str | None:

@@ -13,9 +13,10 @@ from tests.simulation import labels, swarm, table
 from tests.simulation.course import Told, simulate
 from tests.sources import ROOT
 
-BUDGET = (*(("small", seed) for seed in range(100, 112)), *(("quick", seed) for seed in range(100, 103)), ("full", 100))
+WHOLE = 171  # a seed of the full size with few lost messages: those with many take a minute
+BUDGET = (*(("small", seed) for seed in range(100, 110)), ("quick", 101), ("full", WHOLE))
 # What the budget is too small to pass: long runs of `make simulate` do.
-RARE = frozenset({"continuity.kept", "continuity.retired", "uplink.chain_taken", "continuity.restated"})
+RARE = ("continuity.", "restoring.", "uplink.chain_taken", "witness.")
 
 
 @cache
@@ -34,7 +35,7 @@ def test_a_seed_breaks_no_promise(size: str, seed: int) -> None:
 
 def test_the_full_size_is_a_city() -> None:
     """A seed of the full size is a network of twenty nodes and more on four tiers, two days and two hundred cases."""
-    found, size = told("full", 100), swarm.FULL
+    found, size = told("full", WHOLE), swarm.FULL
     assert len(size.tree) + 1 >= 20
     assert found.hours >= 48
     assert found.cases >= 200
@@ -45,9 +46,9 @@ def test_the_budget_fires_every_kind_of_fault() -> None:
     whole = table.Table()
     for size, seed in BUDGET:
         whole.add(told(size, seed))
-    often = [name for name in table.FAULTS if not name.startswith(("liar", "root", "machine", "key", "disk cloned", "hub replaced"))]
+    often = [name for name in table.FAULTS if not name.startswith(("liar", "root", "machine", "key", "disk cloned", "hub replaced", "off at"))]
     assert [name for name in often if not whole.fired[name]] == []
-    points = [label for label in labels.reachable() if not label.startswith(("journal.", "upgrades.")) and label not in RARE]
+    points = [label for label in labels.reachable() if not label.startswith(RARE)]
     assert [label for label in points if not whole.points[label]] == []
     for way in ("failed", "persisted", "torn"):
         assert sum(count for (_, how), count in whole.died.items() if how == way) > 0
