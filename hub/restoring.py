@@ -21,7 +21,7 @@ import msgspec
 
 from node import continuity, faults, registrar
 from node import logs as lines
-from node.ledger import Changes, Draft
+from node.ledger import Changes
 from node.node import Node
 from node.store import facts, logs
 from node.store.database import Connection
@@ -35,7 +35,7 @@ from protocol.log import Checkpoint, LogId, Signed, decode_checkpoint, verify_ch
 LISTEN_S: Final = 120.0  # so long at most the root waits with new registers after a start
 LOOK_S: Final = 10.0  # so often it looks whether it may go on
 GIVING_S: Final = 600.0  # … and so long for a child that was asked, after its hello
-RESTORED_S: Final = 24 * 3_600.0  # … and so long when it knows by then that it was restored
+RESTORED_S: Final = 24 * 3_600.0  # … and so long when it knows that it was restored
 INCARNATION_BYTES: Final = 16
 GIVEN: Final = "given/"  # in meta, with a child's id: up to where it gave back each log
 
@@ -51,6 +51,7 @@ class Restoring:
         self._heard: set[str] = set()
         self._awaited: set[str] | None = None  # children that called before this start
         self._is_sure = False
+        self._is_settled = False  # … and the facts that waited were numbered
         node.ledger.is_unsure = self.is_unsure
 
     # --- hello
@@ -113,15 +114,15 @@ class Restoring:
 
     async def go_on(self) -> None:
         """Number the facts that waited, if nobody has to be heard any more."""
-        if self._is_sure or not self._is_root():
+        if self._is_settled or not self._is_root() or await self._node.read(self.is_unsure):
             return
-        if not await self._node.read(self.is_unsure):
-            now = self._node.clock.wall_ms()
-            await self._node.write(lambda conn, changes: registrar.take_in(self._node.ledger, conn, changes, now))
+        now = self._node.clock.wall_ms()
+        await self._node.write(lambda conn, changes: registrar.go_on(self._node.ledger, conn, changes, now))
+        self._is_settled = True
 
     async def wait_out(self) -> None:
         """Number the facts that waited, also when nobody calls any more; ends when nobody has to be heard."""
-        while self._is_root() and not self._is_sure:
+        while self._is_root() and not self._is_settled:
             await self._node.clock.sleep(LOOK_S)
             try:
                 await self.go_on()
@@ -142,6 +143,8 @@ class Restoring:
             return True  # begun anew: there were registers, and nobody has given them yet
         if self._awaited is None:
             children = {record.node for record in self._node.rules.now.children(self._node.id)}
+            if logs.get_meta(conn, registrar.UNHEARD) is not None:
+                self._listen_s = RESTORED_S
             self._awaited = logs.called_before(conn, self._began_ms) & children
         if now_s - self._began_s < self._listen_s and self._awaited - self._heard:
             return True
@@ -212,21 +215,10 @@ class Restoring:
         self._giving.pop(child, None)
         self._heard.add(child)
         if self._is_root():
-            self._admit_own(conn, changes, now)
+            registrar.admit_own(ledger, conn, changes, now)
             registrar.take_in(ledger, conn, changes, now)
         for loss in continuity.losses(ledger, conn):
             lines.event("log.lost", lines.CRITICAL, node=self._node.id, log=loss.log.incarnation, count=loss.count)
-
-    def _admit_own(self, conn: Connection, changes: Changes, now: int) -> None:
-        """Nobody stands above the root: it admits its own new incarnation, once."""
-        ledger = self._node.ledger
-        own = ledger.identity.log
-        older = [row for row in logs.logs_of(conn, [own.node]) if row.log != own and not row.branch]
-        admitted = [one.incarnation for one in ledger.rules.admissions.get(own.node, ())]
-        if older and own.incarnation not in admitted:
-            sizes = [[row.log.incarnation, row.size] for row in older]
-            fields = {"node": own.node, "incarnation": own.incarnation, "sizes": sizes}
-            ledger.append(conn, [Draft("node.admit", now, fields)], changes)
 
 
 def _is_ours(conn: Connection, row: LogRow, shown: Checkpoint) -> bool:

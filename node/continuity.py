@@ -42,6 +42,7 @@ from protocol.log import (
     verify_checkpoint,
 )
 
+RESTORED: Final = "restored"  # in meta: [at, size], from `tongban restore` on until a new incarnation is open; at: ms
 RESTATED_AT_ONCE: Final = 2_000  # entries
 RESTATED: Final = "restated"  # in meta: (log id, index) of what children gave back and was stated again
 SEEN: Final = "seen"  # in meta: (incarnation, size) of own logs that went further than this store, as children showed
@@ -80,6 +81,7 @@ def reincarnate(ledger: Ledger, conn: Connection, changes: Changes, common: int,
     Args:
         incarnation: 16 new random bytes.
     """
+    logs.drop_meta(conn, RESTORED)  # this is what the mark asks for; the opening would do it again
     old = ledger.own_row(conn)
     shared = logs.root_at(conn, old, common)
     identity = ledger.identity

@@ -4,6 +4,9 @@ Between the backup and the loss the node may have signed entries that only the l
 So a restored store is marked, and the first entry that it states opens a new incarnation, whatever was met before: no index of
 the old one is ever signed twice. What the parent has beyond the backup is fetched back at contact, as after any restore; a node
 that writes nothing goes on as it was.
+
+A restored root has nobody above it: it admits its new incarnation itself, and numbers nothing before it ran and heard its
+children (`hub.restoring`), which may hold registers that this store has lost.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-from node import backup, continuity, faults
+from node import backup, continuity, faults, registrar
 from node import folder as folders
 from node import logs as lines
 from node.backup import Backup
+from node.continuity import RESTORED
 from node.folder import Folder, write_private
 from node.ledger import Changes, Ledger, Renew
 from node.ports import Clock, Entropy
@@ -25,8 +28,6 @@ from node.store.database import Connection
 from node.views.common import Shown, time_text
 from protocol import codec, keys
 from protocol.errors import InputError, StoreDamaged, StoreError
-
-RESTORED: Final = "restored"  # in meta: [at, size], until the first own entry; at: ms
 
 
 def restore(
@@ -103,8 +104,7 @@ def _put_in_place(place: Folder, file: Path, found: Backup, now: int) -> Path | 
     draft = place.store.with_name("restoring.sqlite3")
     try:
         shutil.copyfile(file, draft)
-        marks = {backup.MARK: None, backup.CONFIG: None, backup.KEYS: None, RESTORED: codec.encode([now, found.head.size])}
-        copying.mark(draft, marks)
+        copying.mark(draft, {backup.MARK: None, backup.CONFIG: None, backup.KEYS: None, **marks(now, found.head.size)})
         copying.check(draft)
         folders.sync_file(draft)
         faults.point("restore.drafted")
@@ -117,6 +117,12 @@ def _put_in_place(place: Folder, file: Path, found: Backup, now: int) -> Path | 
     finally:
         draft.unlink(missing_ok=True)
     return aside
+
+
+def marks(now: int, size: int) -> dict[str, bytes | None]:
+    """Return what a restored store says of itself. now: ms; size: of its own log."""
+    packed = codec.encode([now, size])
+    return {RESTORED: packed, registrar.UNHEARD: packed}
 
 
 def _set_aside(place: Folder, now: int) -> Path | None:
@@ -142,17 +148,18 @@ def is_restored(conn: Connection) -> bool:
 def renewing(clock: Clock, entropy: Entropy) -> Renew:
     """Return what a ledger does before its first entry after a restore: it goes on in a new incarnation.
 
-    What this store knows of the parent stays: the old log's acknowledgement is not raised by that.
+    What this store knows of the parent stays: the old log's acknowledgement is not raised by that. The root, which has no parent,
+    admits itself.
     """
 
     def renew(ledger: Ledger, conn: Connection, changes: Changes) -> None:
         if not is_restored(conn):
             return
-        conn.execute("DELETE FROM meta WHERE name = ?", (RESTORED,))
-        old = ledger.own_row(conn)
+        old, now = ledger.own_row(conn), clock.wall_ms()
         acked = logs.acks(conn).get(old.id, 0)
-        continuity.reincarnate(ledger, conn, changes, old.size, entropy.bytes(16), clock.wall_ms())
+        continuity.reincarnate(ledger, conn, changes, old.size, entropy.bytes(16), now)
         logs.save_ack(conn, old.id, acked)
+        registrar.admit_own(ledger, conn, changes, now)
         faults.point("restore.renewed")
 
     return renew

@@ -615,6 +615,11 @@ def set_meta(conn: Connection, name: str, value: bytes) -> None:
     )
 
 
+def drop_meta(conn: Connection, name: str) -> None:
+    """Forget a fact about this store, if it is there."""
+    conn.execute("DELETE FROM meta WHERE name = ?", (name,))
+
+
 def get_cursor(conn: Connection, name: str) -> tuple[bytes, int]:
     """Return a pull cursor: (hub incarnation, position); (b"", 0) before the first pull."""
     found = conn.execute("SELECT incarnation, position FROM cursors WHERE name = ?", (name,)).fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,13 @@ def told(*args: object, data: Path) -> Any:
     done = give(*args, "--json", data=data)
     assert done.code == 0, done.out
     return done.value
+
+
+def free_port() -> int:
+    """Return a port for a machine that comes back under its address."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def opened(data: Path, applicant: str) -> str:
@@ -106,3 +114,42 @@ def test_a_restored_station_that_writes_first_loses_nothing(city: Path, folder: 
     assert known(village) == known(city)
     for data in (village, city):
         assert told("verify", data=data)["problems"] == [], "a fork would be named here"
+
+
+def test_a_restored_root_hears_its_children_before_it_numbers(tmp_path: Path) -> None:
+    """Published before it ran again, under a number that its child knows otherwise: it waits, takes the lost rule back, and all agree."""
+    data, village = tmp_path / "city", tmp_path / "village"
+    calendars = [tmp_path / f"k{version}.toml" for version in (1, 2, 3)]
+    for version, file in enumerate(calendars, 1):
+        file.write_text(CALENDAR.replace("version = 1", f"version = {version}"), encoding="utf-8")
+    told("init", "--division", ROOT_NODE, "--name", "市", "--listen", f"127.0.0.1:{free_port()}", data=data)
+    (tmp_path / "c.toml").write_text(CATALOGUE, encoding="utf-8")
+    told("catalogue", "publish", tmp_path / "c.toml", data=data)
+    told("calendar", "publish", calendars[0], data=data)
+    with running(data):
+        told("join", told("invite", VILLAGE, "--name", "村", data=data)["code"], data=village)
+        told("officer", "add", "1001", "--name", "张三", data=village)
+        opened(village, "王一")
+        told("sync", data=village)
+        told("backup", tmp_path / "c.backup", data=data)
+        told("calendar", "publish", calendars[1], data=data)
+        told("sync", data=village)
+    given = told("status", data=village)["basis"]
+    told("restore", tmp_path / "c.backup", "--replace", data=data)
+    before = told("status", data=data)
+    assert before["basis"]["number"] < given["number"]
+    told("calendar", "publish", calendars[2], data=data)
+    assert told("status", data=data)["basis"] == before["basis"], "stated, not numbered: it did not run yet"
+    with running(data):
+        opened(village, "王二")
+        told("sync", data=village)
+        told("sync", data=village)
+        after = told("status", data=data)
+        assert after["basis"]["number"] > given["number"]
+        assert after["incarnation"] != before["incarnation"]
+        assert told("status", data=village)["basis"] == after["basis"]
+        assert len(known(data)) == 2
+        assert known(village) == known(data)
+        for place in (village, data):
+            assert told("verify", data=place)["problems"] == []
+            assert told("rebuild", data=place)["different"] == 0

@@ -12,9 +12,9 @@ import pytest
 from hub.app import Hub
 from hub.enrolment import chain_of
 from hub.restoring import LISTEN_S
-from node import continuity, setup
+from node import continuity, restore, setup
 from node.registrar import take_in
-from node.store import facts, logs
+from node.store import copying, facts, logs
 from node.store.database import Connection
 from protocol import messages
 from protocol.log import Bundle, BundleEntry, Signed, decode_checkpoint, sign_checkpoint
@@ -43,8 +43,12 @@ async def losses(place: Place) -> list[continuity.Loss]:
     return await place.node.read(lambda conn: continuity.losses(place.node.ledger, conn))
 
 
-async def restored(world: World, oracle: Oracle, *names: str) -> dict[int, bytes]:
-    """Build, copy some machines' disks, let life go on with new rules, and put the copies back; returns all registers given."""
+async def restored(world: World, oracle: Oracle, *names: str, by: str = "copy") -> dict[int, bytes]:
+    """Build, copy some machines' disks, let life go on with new rules, and put the copies back; returns all registers given.
+
+    Args:
+        by: "copy" of the file, or "command", which leaves a mark.
+    """
     await story.build(world, TREE)
     await story.spot(world, oracle, V1, "a")
     await world.settle()
@@ -60,8 +64,16 @@ async def restored(world: World, oracle: Oracle, *names: str) -> dict[int, bytes
     given = await registers(world.places[D1])
     for name in names:
         await world.stop(name)
-        world.restore(name)
+        put_back(world, name, by)
     return given
+
+
+def put_back(world: World, name: str, by: str) -> None:
+    """Restore a stopped machine from its backup."""
+    world.restore(name)
+    if by == "command":
+        place = world.places[name]
+        copying.mark(place.file, restore.marks(place.clock.wall_ms(), 0))
 
 
 async def one_order(world: World, given: dict[int, bytes]) -> None:
@@ -72,13 +84,14 @@ async def one_order(world: World, given: dict[int, bytes]) -> None:
     assert [place.id for place in world if (await story.ask(place, "status"))["clones"]] == []
 
 
+@pytest.mark.parametrize("by", ["copy", "command"])
 @pytest.mark.parametrize("first", ["hello", "write"])
-def test_a_restored_root_gives_no_register_number_twice(world: World, first: str) -> None:
+def test_a_restored_root_gives_no_register_number_twice(world: World, first: str, by: str) -> None:
     """It takes its registers back from its children, in a new incarnation, before it numbers anything, also if it wrote first."""
 
     async def tell() -> None:
         oracle = Oracle()
-        given = await restored(world, oracle, CITY)
+        given = await restored(world, oracle, CITY, by=by)
         before = world.places[CITY].node.ledger.identity.incarnation
         if first == "write":
             for name in (D1, D2):
@@ -98,8 +111,60 @@ def test_a_restored_root_gives_no_register_number_twice(world: World, first: str
         await one_order(world, given)
         for place in world:
             assert [one.incarnation for one in place.node.rules.admissions[CITY]] == [city.node.ledger.identity.incarnation]
-        await story.judge(world, oracle, forks=first == "write")
+        await story.judge(world, oracle, forks=(first, by) == ("write", "copy"))  # by the command, no index is used twice
         await story.check_stories(world, oracle)
+
+    world.run(tell())
+
+
+def test_a_root_restored_by_command_admits_itself_though_nothing_was_lost(world: World) -> None:
+    """Nobody below has seen more, so nobody gives anything back: the first entry still opens a log that everybody takes as the root's."""
+
+    async def tell() -> None:
+        oracle = Oracle()
+        await story.build(world, TREE)
+        await world.stop(CITY)
+        world.back_up(CITY)
+        put_back(world, CITY, "command")
+        await world.start(CITY)
+        city = world.places[CITY]
+        before, number = city.node.ledger.identity.incarnation, city.node.rules.number
+        await world.settle()
+        await story.told(world, city, "calendar.publish", calendar=story.calendar(2))
+        await story.spot(world, oracle, V1, "a")
+        await world.settle()
+        after = city.node.ledger.identity.incarnation
+        assert after != before
+        assert city.node.rules.number > number
+        for place in world:
+            assert [one.incarnation for one in place.node.rules.admissions[CITY]] == [after]
+        await one_order(world, {})
+        await story.judge(world, oracle)
+        await story.check_stories(world, oracle)
+
+    world.run(tell())
+
+
+def test_a_root_restored_by_command_waits_a_day_for_a_child_that_is_silent(world: World) -> None:
+    """It knows that it is an old copy before anybody shows it: what one child alone holds is awaited longer than after a start."""
+
+    async def tell() -> None:
+        oracle = Oracle()
+        given = await restored(world, oracle, CITY, by="command")
+        for name in (D1, D2):
+            world.cut(name, CITY)
+        world.cut(T1, CITY)
+        await world.start(CITY)
+        city = world.places[CITY]
+        number = city.node.rules.number
+        await story.told(world, city, "calendar.publish", calendar=story.calendar(3))
+        await asyncio.sleep(10 * LISTEN_S)
+        await city.node.write(lambda conn, changes: take_in(city.node.ledger, conn, changes, city.clock.wall_ms()))
+        assert city.node.rules.number == number
+        world.heal()
+        await world.settle()
+        await one_order(world, given)
+        await story.judge(world, oracle)
 
     world.run(tell())
 

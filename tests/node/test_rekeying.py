@@ -11,11 +11,11 @@ import pytest
 from hub.app import Hub
 from hub.enrolment import invite
 from node import faults, rekeying, setup
+from node.continuity import RESTORED
 from node.folder import Folder
 from node.keyring import Keyring
 from node.node import Node
 from node.registrar import take_in
-from node.restore import RESTORED
 from node.store import logs
 from node.store.database import InlineDatabase, Unit
 from protocol import keys, messages

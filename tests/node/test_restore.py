@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from node import backup, faults, restore, setup
+from node import backup, faults, registrar, restore, setup
+from node.continuity import RESTORED
 from node.folder import Folder
 from node.node import Node
-from node.restore import RESTORED
 from node.store import logs
 from protocol.errors import InputError, StoreDamaged, StoreError
 from protocol.log import decode_checkpoint
-from tests.node.building import SeededEntropy, VirtualClock, ask, found, furnish, opened, seal, size_of
+from tests.node.building import SeededEntropy, VirtualClock, ask, calendar, found, furnish, opened, seal, size_of
 
 CLOCK = VirtualClock()
 
@@ -164,4 +164,27 @@ async def test_a_command_that_fails_keeps_the_mark(place: Folder, tmp_path: Path
     await opened(node)
     assert node.ledger.identity.log != before
     assert (await ask(node, "verify"))["problems"] == []
+    await node.close()
+
+
+async def test_a_restored_root_that_does_not_run_numbers_nothing(place: Folder, tmp_path: Path) -> None:
+    """Commands are taken, in a log that it admits itself; the numbers, which its children may have, come with the run. The mark outlives a start."""
+    restore.restore(place, tmp_path / "a.backup", CLOCK, replace=True)
+    node = await at_work(place)
+    before, number = node.ledger.identity.incarnation, node.rules.number
+    for version in (2, 3):
+        await ask(node, "calendar.publish", calendar=calendar(version))
+        await node.close()
+        node = await at_work(place)
+    assert node.ledger.identity.incarnation != before
+    assert node.rules.number == number
+    now = node.clock.wall_ms()
+    await node.write(lambda conn, changes: registrar.go_on(node.ledger, conn, changes, now))  # as `hub.restoring` does
+    assert node.rules.number == number + 1
+    (admitted,) = node.rules.admissions[node.id]
+    assert (admitted.incarnation, [one for one, _ in admitted.sizes]) == (node.ledger.identity.incarnation, [before])
+    await ask(node, "calendar.publish", calendar=calendar(4))
+    assert node.rules.number == number + 2, "as ever"
+    assert (await ask(node, "verify"))["problems"] == []
+    assert (await ask(node, "rebuild"))["different"] == 0
     await node.close()
