@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from hub import serving
-from hub.enrolment import Enrolment, chain_of
+from hub.enrolment import Enrolment
 from hub.feeds import Feeds, towards
 from hub.intake import Intake
 from hub.metrics import Meter
@@ -23,6 +23,7 @@ from hub.restoring import Restoring
 from hub.sessions import Session, Sessions
 from hub.witness import Witness
 from node import logs as lines
+from node.chains import chain_of
 from node.ledger import Changes
 from node.node import Node
 from node.store.database import Connection, ours

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from hub import feeds, serving
-from hub.enrolment import chain_of
 from hub.intake import Pushed, received_at, take_pushes
 from node import carrying, faults, operations
 from node import logs as lines
 from node.carrying import Cargo, Part, Taken
+from node.chains import chain_of
 from node.ledger import Changes, Ledger
 from node.node import Node
 from node.office.desk import Act

@@ -13,6 +13,7 @@ from typing import Final
 
 from hub.sessions import Sessions
 from node import faults
+from node.chains import chain_of
 from node.ledger import Changes, Draft, Ledger
 from node.node import Node
 from node.registrar import take_in
@@ -21,7 +22,7 @@ from node.store import facts, logs
 from node.store.database import Connection
 from protocol import divisions, joincode, keys, limits, messages, register
 from protocol.errors import CommandRefused, DecodeError, JoinRefused, SignatureInvalid, UnknownSigner, WrongNetwork
-from protocol.log import Bundle, Header, decode_header, hash_header
+from protocol.log import Header, decode_header, hash_header
 from protocol.register import Fact, Invite, NodeRecord, Right, Rules
 
 HOUR_MS: Final = 3_600_000
@@ -260,31 +261,3 @@ def _read_invite(header: Header) -> Invite | None:
     except DecodeError:
         return None  # kept, without effect
     return fields if isinstance(fields, Invite) else None
-
-
-def chain_of(ledger: Ledger, conn: Connection, node: str) -> list[Bundle]:
-    """Return the chain of keys from the genesis down to a node, one bundle an entry; empty when it is not here.
-
-    Of each node all the keys that it has had, in their order: each was introduced by one before it, or by the node above.
-    """
-    line = [node, *ledger.rules.now.ancestors(node)]
-    entries: list[tuple[int, int, int]] = []
-    for one in reversed(line):
-        records = ledger.rules.records(one)
-        if not records:
-            return []
-        for record in records:
-            entries += _keying_entries(conn, record.keyed)
-    return [bundle for entry in entries for bundle in ledger.bundles(conn, [entry])]
-
-
-def _keying_entries(conn: Connection, leaf: bytes) -> list[tuple[int, int, int]]:
-    """Return the entry that gave a node a key, after the invitation that it answers, if it is an enrolment."""
-    place = "SELECT e.id, e.log, e.idx, e.raw FROM facts f JOIN entries e ON e.id = f.entry WHERE f.leaf "
-    entry_id, log_id, index, raw = conn.execute(place + "= ?", (leaf,)).fetchone()
-    header = decode_header(raw)
-    if header.type != "node.enrol":
-        return [(entry_id, log_id, index)]
-    link = header.fields["invite"]
-    invite = conn.execute(place + "BETWEEN ? AND ?", (link + b"\x00" * 16, link + b"\xff" * 16)).fetchone()
-    return [tuple(invite[:3]), (entry_id, log_id, index)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hub.enrolment import chain_of
 from node import evidence, operations
+from node.chains import chain_of
 from node.node import Node
 from node.office import Act
 from node.store.database import Connection

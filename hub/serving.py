@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 from hub import feeds
-from hub.enrolment import chain_of
+from node.chains import chain_of
 from node.ledger import Ledger, change_set
 from node.news import OVERHEAD_BYTES, bundle_bytes, registers_after
 from node.store import cases, facts, logs

@@ -13,7 +13,9 @@ from node import clones, faults
 from node import logs as lines
 from node.node import Node
 from node.store.database import Connection
+from node.uplink.bundles import learn_chain
 from protocol import keys, messages, trail
+from protocol.chain import verify_chain
 from protocol.errors import NotPermitted, Overloaded, SessionEnded, SignatureInvalid, UnknownSigner, WrongNetwork
 from protocol.trail import Outcome
 
@@ -85,28 +87,58 @@ class Sessions:
         Raises:
             SessionEnded, UnknownSigner, NotPermitted, SignatureInvalid.
         """
+        self._check_connection(ask, certificate)
+        return self._check_key(ask)
+
+    def _check_connection(self, ask: messages.Login, certificate: bytes) -> None:
         self.spend(ask.challenge)
         if ask.certificate != certificate:
             raise SignatureInvalid(
                 "the child saw another certificate than this hub's",
                 hint="Something on the way opens the connection (a proxy, TLS inspection): let it pass unopened.",
             )
+
+    def _check_key(self, ask: messages.Login) -> bytes:
         record = self._node.rules.record(ask.node)
         if record is None:
             raise UnknownSigner(f"node {ask.node} is not enrolled here")
         self._check_trusted(ask.node, record.key)
-        text = messages.login_text(ask.node, ask.challenge, ask.certificate)
-        keys.verify(record.key, ask.signature, keys.SignedKind.HELLO, self._node.ledger.identity.network, text)
+        self._verify(ask, record.key)
         self.programs[ask.node] = ask.program
         return record.key
+
+    def _verify(self, ask: messages.Login, key: bytes) -> None:
+        text = messages.login_text(ask.node, ask.challenge, ask.certificate)
+        keys.verify(key, ask.signature, keys.SignedKind.HELLO, self._node.ledger.identity.network, text)
+
+    async def _learn(self, ask: messages.Login) -> None:
+        """Learn the present key of a node below from the chain that it shows: this store is an older copy, or began anew.
+
+        Nothing is kept for who has not the key, or stands elsewhere.
+
+        Raises:
+            UnknownSigner, ProofInvalid, SignatureInvalid, DecodeError.
+        """
+        shown = verify_chain(self._node.ledger.identity.network, ask.chain)
+        record = shown.record(ask.node)
+        if record is None or self._node.id not in shown.now.ancestors(ask.node):
+            raise UnknownSigner(f"the chain shown does not lead from here to {ask.node}")
+        self._verify(ask, record.key)
+        known = self._node.rules.record(ask.node)
+        if known is None or known.key != record.key:
+            await learn_chain(self._node, ask.chain)
+            lines.event("session.chain_learnt", lines.WARNING, child=ask.node)
 
     async def login(self, ask: messages.Login, certificate: bytes) -> messages.Session:
         """Begin a session for a child, and write down when it came and what it showed.
 
         A child that shows an older mark than that of its newest session is alone from then on: if another machine had that
-        session it must log in anew, and shows by it that there are two. Raises as `check`.
+        session it must log in anew, and shows by it that there are two. Raises as `check`, and what `protocol.chain` raises.
         """
-        key = self.check(ask, certificate)
+        self._check_connection(ask, certificate)
+        if ask.chain:
+            await self._learn(ask)
+        key = self._check_key(ask)
         token, now = self._node.entropy.bytes(16), self._node.clock.wall_ms()
         seen = await self._node.store.write(lambda conn: self._visited(conn, ask, trail.mark_of(token), now))
         if seen.alone:

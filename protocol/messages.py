@@ -69,7 +69,8 @@ class Login(Message, frozen=True):
     """The child's signature over the hub's challenge and the certificate that the child saw.
 
     last: the mark of the machine's last session here (`protocol.trail`). own: the head of its own log. choice: what
-    somebody chose there about a suspected clone, `keep` or `retire`.
+    somebody chose there about a suspected clone, `keep` or `retire`. chain: of the child's keys, for a hub that does not know the
+    present one: it was put back from an older copy, or began anew.
     """
 
     node: Name
@@ -80,6 +81,7 @@ class Login(Message, frozen=True):
     last: Annotated[bytes, Meta(max_length=trail.MARK_BYTES)] = b""
     own: Head | None = None
     choice: Name = ""
+    chain: tuple[Bundle, ...] = ()
 
 
 class Session(Message, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from node import faults
+from node import continuity, faults
 from node import logs as lines
 from node.acceptance import Sparse, accept_bundles
 from node.ledger import Changes, Ledger
@@ -15,7 +15,7 @@ from node.store.database import Connection
 from node.store.logs import LogRow
 from protocol.chain import verify_chain
 from protocol.errors import DecodeError, ProofInvalid, UnknownSigner
-from protocol.log import Bundle, Header, LogId, decode_body, hash_body
+from protocol.log import Bundle, Header, LogId, decode_body, decode_checkpoint, hash_body
 
 
 def take_bundles(ledger: Ledger, conn: Connection, changes: Changes, bundles: Sequence[Bundle]) -> None:
@@ -54,17 +54,30 @@ def _only_entry(ledger: Ledger, conn: Connection, bundle: Bundle) -> Sparse:
 async def learn_chain(node: Node, chain: Sequence[Bundle]) -> None:
     """Keep the keys that a chain leads to, if all of it holds; what is older than what is known changes nothing.
 
+    Where it shows entries of our own log that are not here, this store is an older copy: a new incarnation is opened first.
+
     Raises:
         ProofInvalid, SignatureInvalid, UnknownSigner, DecodeError: it does not hold.
     """
     verify_chain(node.ledger.identity.network, chain)
+    incarnation, now = node.entropy.bytes(16), node.clock.wall_ms()
 
     def take(conn: Connection, changes: Changes) -> None:
+        if _shows_more(node.ledger, conn, chain):
+            common = continuity.proven_size(node.ledger, conn, [bundle.signed for bundle in chain])
+            continuity.reincarnate(node.ledger, conn, changes, common, incarnation, now)
         take_bundles(node.ledger, conn, changes, chain)
         changes.rules = True
         faults.point("uplink.keys_learnt")
 
     await node.write(take)
+
+
+def _shows_more(ledger: Ledger, conn: Connection, chain: Sequence[Bundle]) -> bool:
+    """Tell whether we signed something that is in a verified chain and not in our own log."""
+    row = ledger.own_row(conn)
+    shown = [one for one in (decode_checkpoint(bundle.signed.checkpoint) for bundle in chain) if one.log == row.log]
+    return any(one.size > row.size or logs.root_at(conn, row, one.size) != one.root for one in shown)
 
 
 # --- receipts

@@ -15,6 +15,7 @@ import msgspec
 
 from node import clones
 from node import logs as lines
+from node.chains import chain_of
 from node.node import PROGRAM, Node
 from node.ports import Transport
 from node.store import logs
@@ -22,6 +23,7 @@ from node.store.database import Connection
 from node.uplink.bundles import learn_chain
 from protocol import errors, keys, limits, messages
 from protocol.errors import GapFound, LinkError, Overloaded, PeerError, TongbanError
+from protocol.log import Bundle
 
 CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
 CONTACT_S: Final = 30.0  # so often at most a contact without news is written down
@@ -153,7 +155,8 @@ class Line:
     async def login(self, hub: str, address: str) -> Session:
         """Begin a session with the hub at an address. Raises LinkError, PeerError.
 
-        With the present key, or with one before it while the hub has not heard that it was replaced.
+        With the present key, or with one before it while the hub has not heard that it was replaced. A hub that knows none of
+        them, since it was put back from an older copy or began anew, is shown the chain that leads to the present one.
         """
         *newer, oldest = self.node.ledger.speaking()
         for key in newer:
@@ -161,16 +164,22 @@ class Line:
                 return await self._login_with(key, hub, address)
             except (errors.SignatureInvalid, errors.NotPermitted) as exc:
                 lines.failure("uplink.key_unknown", exc, parent=hub)
-        return await self._login_with(oldest, hub, address)
+        try:
+            return await self._login_with(oldest, hub, address)
+        except (errors.UnknownSigner, errors.SignatureInvalid) as exc:
+            lines.failure("uplink.key_unknown", exc, parent=hub)
+        ledger = self.node.ledger
+        chain = await self.node.store.own(lambda conn: chain_of(ledger, conn, ledger.identity.node))
+        return await self._login_with(ledger.identity.key, hub, address, tuple(chain))
 
-    async def _login_with(self, key: keys.SigningKey, hub: str, address: str) -> Session:
+    async def _login_with(self, key: keys.SigningKey, hub: str, address: str, chain: tuple[Bundle, ...] = ()) -> Session:
         identity = self.node.ledger.identity
         greeting, certificate = await self._greet(hub, address)
         proof = messages.login_text(identity.node, greeting.challenge, certificate)
         signature = key.sign(keys.SignedKind.HELLO, identity.network, proof)
         me = await self.node.read(lambda conn: clones.introduce(self.node.ledger, conn, greeting.node))
         login = messages.Login(
-            identity.node, greeting.challenge, certificate, signature, PROGRAM, me.last, me.own, me.choice
+            identity.node, greeting.challenge, certificate, signature, PROGRAM, me.last, me.own, me.choice, chain
         )
         session, _ = await self._call(address, "login", login, messages.Session)
         await self.node.write(lambda conn, _: clones.note_session(conn, greeting.node, session.token, session.suspect))

@@ -9,15 +9,18 @@ import msgspec
 import pytest
 
 from hub import sessions
-from node import clones
+from hub.app import Hub
+from node import clones, setup
+from node.chains import chain_of
 from node.ledger import Changes, Draft
 from node.registrar import take_in
 from node.store import logs
 from node.store.database import Connection
 from protocol import keys, messages, trail
 from protocol.errors import Overloaded, SessionEnded
-from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock
-from tests.node.building import EAST, START_MS, WEST, enrol
+from protocol.log import Bundle
+from tests.hub.calling import CERTIFICATE, Caller, city_and_child, clock, dump
+from tests.node.building import CITY, EAST, START_MS, WEST, SeededEntropy, enrol, store_in
 
 
 @pytest.fixture
@@ -75,6 +78,59 @@ async def test_a_child_that_saw_another_certificate_is_told_so(child: Caller) ->
 async def test_an_unknown_node_is_refused(child: Caller) -> None:
     """A node that this hub does not know cannot log in, whatever it signs."""
     await child.refused("login", child.login_to(await greeted(child), node=WEST), "unknown_signer")
+
+
+# --- a hub that does not know its child (any more)
+
+
+async def begun_anew(folder: Path, child: Caller) -> Caller:
+    """A caller at a machine that took the hub's place with an empty store: it knows the genesis, and nobody below."""
+    city = child.hub.node
+    chain = await city.store.own(lambda conn: chain_of(city.ledger, conn, CITY))
+    store, entropy = store_in(folder / "anew"), SeededEntropy(9)
+    await setup.begin(store, CITY, city.ledger.identity.network, city.ledger.identity.key, chain, city.clock, entropy)
+    return Caller(child.node, Hub(await setup.node_of(store, city.ledger.identity.key, city.clock, entropy), CERTIFICATE))
+
+
+async def chain_at(caller: Caller) -> tuple[Bundle, ...]:
+    return tuple(await caller.node.store.own(lambda conn: chain_of(caller.node.ledger, conn, caller.node.id)))
+
+
+async def test_a_child_shows_its_chain_to_a_hub_that_has_forgotten_it(child: Caller, tmp_path: Path) -> None:
+    """The chain of its keys lets it in, and the next time it needs none."""
+    anew = await begun_anew(tmp_path, child)
+    await anew.refused("login", anew.login_to(await greeted(anew)), "unknown_signer")
+    shown = anew.login_to(await greeted(anew), chain=await chain_at(child))
+    await anew.ask("login", shown, messages.Session)
+    held = await dump(anew.hub.node)
+    await anew.login()
+    await anew.ask("login", anew.login_to(await greeted(anew), chain=await chain_at(child)), messages.Session)
+    assert await dump(anew.hub.node) == held
+
+
+async def test_a_chain_lets_nobody_in_but_whom_it_leads_to(child: Caller, tmp_path: Path) -> None:
+    """Who has not the key, shows a chain that does not hold, or stands elsewhere, is refused, and nothing of it is kept."""
+    anew, chain = await begun_anew(tmp_path, child), await chain_at(child)
+    stranger = msgspec.structs.replace(anew.login_to(await greeted(anew), chain=chain), signature=bytes(64))
+    await anew.refused("login", stranger, "signature")
+    for cut, code in ((chain[:1], "unknown_signer"), (chain[1:], "proof"), (chain[:1] + chain[2:], "proof")):
+        await anew.refused("login", anew.login_to(await greeted(anew), chain=cut), code)
+    west = await enrol(tmp_path / "west", child.hub.node, WEST, seed=5)
+    beside = Caller(child.node, Hub(west, CERTIFICATE))
+    await beside.refused("login", beside.login_to(await greeted(beside), chain=chain), "unknown_signer")
+
+
+async def test_an_old_chain_takes_no_key_back(child: Caller) -> None:
+    """A chain that ends before a key was revoked changes nothing: what is known here counts."""
+    chain, city = await chain_at(child), child.hub.node
+    cut = {"node": EAST, "key": child.node.ledger.identity.key.public, "cuts": []}
+
+    def revoke(conn: Connection, changes: Changes) -> None:
+        city.ledger.append(conn, [Draft("node.revoke", START_MS, cut)], changes)
+        take_in(city.ledger, conn, changes, START_MS)
+
+    await city.write(revoke)
+    await child.refused("login", child.login_to(await greeted(child), chain=chain), "not_permitted")
 
 
 async def test_a_challenge_is_good_once_and_for_a_minute(child: Caller) -> None:

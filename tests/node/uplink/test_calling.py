@@ -14,7 +14,7 @@ from protocol import errors, messages
 from protocol.errors import DecodeError, LinkError, Overloaded, PeerError, TongbanError
 from tests import story
 from tests.node.building import CITY
-from tests.story import D1, Oracle
+from tests.story import D1, D2, Oracle
 from tests.world import World
 
 
@@ -64,3 +64,30 @@ async def _begun_again(world: World) -> None:
     await story.spot(world, oracle, D1, "a")
     await world.settle()
     await story.judge(world, oracle)
+
+
+def test_a_child_that_its_restored_root_has_never_heard_of_logs_in(tmp_path: Path) -> None:
+    """Enrolled after the copy was made, with nobody else to tell of it: it shows the chain of its keys, and gives the rules back."""
+
+    async def tell(world: World) -> None:
+        oracle = Oracle()
+        await story.build(world, ((D1, CITY),))
+        await world.stop(CITY)
+        world.back_up(CITY)
+        await world.start(CITY)
+        await world.enrol(D2, "另一个区", CITY)
+        await world.settle()
+        number = world.places[CITY].node.rules.number
+        await world.stop(D1)
+        await world.stop(CITY)
+        world.restore(CITY)
+        await world.start(CITY)
+        assert world.places[CITY].node.rules.record(D2) is None
+        await world.settle_without(D1)
+        assert world.places[CITY].node.rules.number == number
+        await world.start(D1)
+        await world.settle()
+        await story.judge(world, oracle)
+
+    with World(12, tmp_path) as world:
+        world.run(tell(world))
