@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from node import logs as lines
 from node.ledger import Changes
@@ -20,6 +21,8 @@ from node.uplink.pulling import Pulling
 from node.uplink.pushing import Pushing
 from protocol import messages
 from protocol.errors import LinkError, Overloaded, SessionEnded, TongbanError
+
+COMPARE_S: Final = 3_600.0  # so often heads are compared with the parent's, however long a session lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +71,23 @@ class Uplink:
 
     async def run(self) -> None:
         """Keep in step with the parent for ever; ends only when cancelled."""
-        failures, failure = 0, TongbanError("")
+        failures = 0
         while True:
             try:
                 await self.round()
                 failures = 0
                 await self._follow()
+                self.comparing.done = False
             except Exception as exc:  # noqa: BLE001 - whatever a reply makes of us: the uplink goes on
                 failure = as_ours(exc)
                 self.drop(failure)
-            await self.pause(failure, failures)
-            failures += 1
+                await self.pause(failure, failures)
+                failures += 1
 
     async def _follow(self) -> None:
-        """Push on each local write and pull on each piece of news, side by side, until one fails; raises that.
+        """Push on each local write and pull on each piece of news, side by side, until heads are to be compared again.
+
+        When one of the two fails, raises that.
 
         Not a TaskGroup: a group that failed leaves its task marked as cancelled (Python 3.11), as if somebody ended us.
         """
@@ -103,7 +109,9 @@ class Uplink:
             await self.push_all()
 
     async def _news_loop(self) -> None:
-        while True:
+        """Wait for news for `COMPARE_S`. A session may last for weeks; what came to light above meanwhile shows in the heads only."""
+        until_s = self.node.clock.monotonic_s() + COMPARE_S
+        while self.node.clock.monotonic_s() < until_s:
             if await self.pulling.wait():
                 await self.pulling.pull_all()
             await self.auditing.look_if_due()

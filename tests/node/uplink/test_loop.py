@@ -10,6 +10,7 @@ import pytest
 
 from hub.app import Hub
 from node.uplink import Uplink
+from node.uplink.loop import COMPARE_S
 from protocol import errors, messages
 from protocol.errors import (
     DecodeError,
@@ -184,3 +185,26 @@ async def _weather(world: World) -> None:
     world.calm()
     await world.settle()
     await story.judge(world, oracle)
+
+
+def test_heads_are_compared_again_while_a_session_lasts(tmp_path: Path) -> None:
+    """What an ancestor holds more of comes to light within the hour, without a new session and without a failure."""
+
+    async def tell(world: World) -> None:
+        await world.found(CITY, "市")
+        await world.enrol(EAST, "区", CITY)
+        await world.settle()
+        hub, names = world.places[CITY].hub, list[str]()
+        honest = hub.handle
+
+        async def counted(name: str, token: bytes | None, body: bytes) -> Any:
+            names.append(name)
+            return await honest(name, token, body)
+
+        hub.handle = counted  # type: ignore[method-assign]
+        await asyncio.sleep(2.1 * COMPARE_S)
+        assert names.count("hello") == 2
+        assert names.count("login") == 0
+
+    with World(1, tmp_path) as world:
+        world.run(tell(world))
