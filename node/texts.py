@@ -83,6 +83,9 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "age.minutes": ("{count} 分钟前", "{count} minutes ago"),
         "age.hours": ("{count} 小时前", "{count} hours ago"),
         "age.days": ("{count} 天前", "{count} days ago"),
+        "span.minutes": ("{count} 分钟", "{count} minutes"),
+        "span.hours": ("{count} 小时", "{count} hours"),
+        "span.days": ("{count} 天", "{count} days"),
         # --- the running node
         "run.ready": ("{name} 已启动：{url}", "{name} is running: {url}"),
         "run.stopping": ("正在停止，请稍候", "stopping, please wait"),
@@ -90,6 +93,8 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "link.up": ("已连接上级", "connected to the parent"),
         "link.down": ("上级连不上；照常受理，恢复后自动上报", "the parent is away; go on, it is sent later"),
         "link.heard": ("最近一次联系上级：{age}", "the parent was last heard {age}"),
+        "clock.ahead": ("本机时钟比上级快 {span}，请核对两边时钟；照常受理", "this clock is {span} ahead of the parent's: set the wrong one; go on working"),
+        "clock.behind": ("本机时钟比上级慢 {span}，请核对两边时钟；照常受理", "this clock is {span} behind the parent's: set the wrong one; go on working"),
         "rules.stale": ("事项和权限是 {age}的，可能已有变化；照常受理", "rules are as of {age} and may have changed; go on working"),
         "rules.unknown": ("有 {count} 条规则本程序不认识，请升级程序", "{count} rules are unknown to this program: update it"),
         "backup.last": ("最近一次备份：{age}", "the last backup was made {age}"),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from node import console
 from node.texts import TEXTS, t
+from protocol import limits
 
 Value = Mapping[str, Any]
 
@@ -280,9 +281,10 @@ def _status(value: Value, lang: str) -> str:
 
 
 def _upkeep(value: Value, lang: str) -> list[str]:
-    """How long the parent was silent, how old the rules are, how long the disk lasts: a warning only where there is one."""
+    """How long the parent was silent, whether its clock is another, how old the rules are, how long the disk lasts: a warning only where there is one."""
     rules, disk = value.get("rules") or {}, value.get("disk") or {}
     lines = [t("link.heard", lang, age=_age(value.get("contact_age_s"), lang))] if value.get("parent") else []
+    lines += _clock(value.get("clock_skew_s") or 0.0, lang)
     if rules.get("stale"):
         lines.append(t("rules.stale", lang, age=_age(rules.get("age_s"), lang)))
     if rules.get("unknown"):
@@ -290,6 +292,21 @@ def _upkeep(value: Value, lang: str) -> list[str]:
     if "backup_age_s" in value:
         lines.append(t("backup.last", lang, age=_age(value["backup_age_s"], lang)))
     return [*lines, *(_disk(disk, lang) if disk else [])]
+
+
+def _clock(skew_s: float, lang: str) -> list[str]:
+    """Say that the clocks are apart, and which way, where it is more than a claimed time may be off."""
+    if abs(skew_s) * 1_000 <= limits.CLAIM_SLACK_MS:
+        return []
+    return [t("clock.ahead" if skew_s > 0 else "clock.behind", lang, span=_span(abs(skew_s), lang))]
+
+
+def _span(seconds: float, lang: str) -> str:
+    """Say a span in the largest unit that fits."""
+    for key, span in (("span.days", 86_400), ("span.hours", 3_600)):
+        if seconds >= span:
+            return t(key, lang, count=round(seconds / span))
+    return t("span.minutes", lang, count=round(seconds / 60))
 
 
 def _disk(disk: Value, lang: str) -> list[str]:

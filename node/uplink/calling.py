@@ -26,6 +26,7 @@ from protocol.errors import GapFound, LinkError, Overloaded, PeerError, TongbanE
 from protocol.log import Bundle
 
 CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal
+SKEW: Final = "clock_skew"  # in meta: ms, decimal: how far this clock was ahead at the last meeting
 CONTACT_S: Final = 30.0  # so often at most a contact without news is written down
 LOOK_S: Final = 30.0  # an ancestor that helps out is left after this, for the parent if it is back
 
@@ -182,10 +183,14 @@ class Line:
             identity.node, greeting.challenge, certificate, signature, PROGRAM, me.last, me.own, me.choice, chain
         )
         session, _ = await self._call(address, "login", login, messages.Session)
-        await self.node.write(lambda conn, _: clones.note_session(conn, greeting.node, session.token, session.suspect))
         self._compare_clocks(greeting.node, session.now)
+        await self.node.write(lambda conn, _: self._note_session(conn, greeting.node, session))
         lines.event("uplink.met", parent=greeting.node)
         return Session(address, session.token, greeting.node)
+
+    def _note_session(self, conn: Connection, hub: str, session: messages.Session) -> None:
+        clones.note_session(conn, hub, session.token, session.suspect)
+        logs.set_meta(conn, SKEW, str(self.skew_ms).encode())
 
     def _compare_clocks(self, hub: str, now: int) -> None:
         """Notice a clock here, or there, that is off: nothing hangs on it but people's times, and they are told."""

@@ -15,20 +15,28 @@ from node.views.common import Shown, time_text
 from protocol.log import decode_header
 
 LAST_CONTACT: Final = "last_contact"  # in meta: ms since the epoch, decimal; written by the uplink
+SKEW: Final = "clock_skew"  # in meta: ms, decimal; written by the uplink
 STALE_S: Final = 7 * 24 * 3_600  # the parent was silent for so long: rules may have changed meanwhile
 UNKNOWN: Final = "unknown_type"  # why a rule of a newer program has no effect here
 
 
 def upkeep(node: Node, conn: Connection) -> Shown:
-    """Return the disk's forecast, the age of rules and backup, and the parent's silence."""
+    """Return the disk's forecast, the age of rules and backup, the parent's silence, and how far its clock is from this one."""
     heard = logs.get_meta(conn, LAST_CONTACT)
     heard_ms = int(heard) if heard else None
     return {
         "contact_age_s": None if heard_ms is None else _age_s(node, heard_ms),
+        "clock_skew_s": _skew_s(node, conn),
         "rules": _rules(node, conn, heard_ms),
         "backup_age_s": None if (made := logs.get_meta(conn, backup.LAST)) is None else _age_s(node, int(made)),
         "disk": _disk(node, conn),
     }
+
+
+def _skew_s(node: Node, conn: Connection) -> float | None:
+    """Return how far this clock was ahead of the parent's when they met last; None at the root, and before they met."""
+    noted = logs.get_meta(conn, SKEW)
+    return None if node.parent is None or noted is None else int(noted) / 1_000
 
 
 def _rules(node: Node, conn: Connection, heard_ms: int | None) -> Shown:

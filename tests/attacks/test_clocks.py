@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from node.cli.answers import in_words
 from node.cli.options import parse_time
 from node.ledger import Draft
 from node.node import Node
@@ -109,7 +110,7 @@ async def test_receive_times_never_fall_under_a_clock_that_strobes(tmp_path: Pat
 
 
 async def test_a_hub_a_day_ahead_is_noticed_below(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """F02: clocks are compared at each meeting: a day apart is written down with its size, five minutes are nothing; work goes on."""
+    """F02: clocks are compared at each meeting: a day apart is written down and told in `status`, five minutes are nothing; work goes on."""
     caller = await child_at(tmp_path, START_MS)
     uplink = Uplink(caller.node, Wire(caller.hub), Settings(("hub:1",), 5.0))
     for shift_ms, said in ((4 * MINUTE_MS, 0), (DAY_MS, 1)):
@@ -121,6 +122,9 @@ async def test_a_hub_a_day_ahead_is_noticed_below(tmp_path: Path, caplog: pytest
             uplink.drop(TongbanError(""))
         assert [record.message for record in caplog.records].count("clock.off") == said
         assert uplink.line.skew_ms == -shift_ms
+        shown = await ask(caller.node, "status")
+        assert shown["clock_skew_s"] == -shift_ms / 1_000
+        assert ("本机时钟比上级慢 1 天，请核对两边时钟" in in_words("status", shown, "zh")) == bool(said)
     uplink.close()
 
 

@@ -8,7 +8,7 @@ from node import diskspace
 from node.cli.answers import in_words
 from node.diskspace import GROWTH
 from node.store import logs
-from node.views.upkeep import LAST_CONTACT, STALE_S
+from node.views.upkeep import LAST_CONTACT, SKEW, STALE_S
 from tests.node.building import DAY_MS, EAST, HOUR_MS, START_MS, ask, enrol, found, furnish
 
 
@@ -74,3 +74,21 @@ async def test_the_disk_is_told_in_days(tmp_path: Path) -> None:
     assert "disk lasts about 12 days" in in_words("status", tight, "en")
     full = {**shown, "disk": {**shown["disk"], "days_left": 0.0, "low": True}}
     assert "磁盘已用到保留空间" in in_words("status", full, "zh")
+
+
+async def test_a_clock_that_is_off_is_told_to_people(tmp_path: Path) -> None:
+    """As of the last meeting, with its direction, beyond five minutes; never at the root, nor before the first meeting."""
+    city = await found(tmp_path / "city")
+    east = await enrol(tmp_path / "east", city, EAST)
+    assert [(await ask(node, "status"))["clock_skew_s"] for node in (city, east)] == [None, None]
+    for skew_ms, told in (
+        (300_000, None),
+        (301_000, "本机时钟比上级快 5 分钟，请核对两边时钟"),
+        (-2 * HOUR_MS, "本机时钟比上级慢 2 小时，请核对两边时钟"),
+        (40 * DAY_MS, "本机时钟比上级快 40 天，请核对两边时钟"),
+    ):
+        await east.write(lambda conn, _, skew_ms=skew_ms: logs.set_meta(conn, SKEW, str(skew_ms).encode()))  # type: ignore[misc]
+        shown = await ask(east, "status")
+        assert shown["clock_skew_s"] == skew_ms / 1_000
+        words = in_words("status", shown, "zh")
+        assert (told in words) if told else ("时钟" not in words)
