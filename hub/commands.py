@@ -13,6 +13,7 @@ from typing import Any, Final
 from hub import carrying as _carrying  # noqa: F401 - registers the operations `carry.out` and `carry.in`
 from hub import enrolment
 from hub import evidence as _evidence  # noqa: F401 - registers the operations `evidence.list` and `evidence.export`
+from node import anew as _anew  # noqa: F401 - registers the operation `vouch`
 from node import config as configuration
 from node import faults, moving, operations, rekeying, setup
 from node import logs as lines

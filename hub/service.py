@@ -21,7 +21,7 @@ from hub.app import Hub
 from hub.guard import Bounds
 from hub.metrics import of_hub
 from hub.server import Server, serve
-from node import ballast, local_api, monitoring, pulse, scrub, setup, tls, upkeep
+from node import anew, ballast, local_api, monitoring, pulse, scrub, setup, tls, upkeep
 from node import logs as lines
 from node.ballast import Room
 from node.command import Command, carry_out
@@ -100,6 +100,7 @@ async def run(
             stack.enter_context(commands.attached(node, uplink))
             await stack.enter_async_context(_kept_up(node, folder, config, uplink))
             stack.enter_context(destroying_spent(node))
+            await stack.enter_async_context(anew.keeping_chain(node, folder))
 
             async def obey(command: Command) -> object:
                 if command.name == STOP:  # works on every system, and for who did not start this process

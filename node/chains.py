@@ -46,13 +46,18 @@ def _keying_entries(conn: Connection, leaf: bytes) -> list[tuple[int, int, int]]
     return [tuple(invite[:3]), (entry_id, log_id, index)]
 
 
+def pack(chain: Sequence[Bundle]) -> bytes:
+    """Return the bytes of a file with a chain."""
+    return messages.encode(carry.Keys(tuple(chain)))
+
+
 def save(path: Path, chain: Sequence[Bundle]) -> bool:
     """Write a chain into a file, if it does not hold just this; tells whether it was written.
 
     Raises:
         StoreError: the disk refuses; what was there stands.
     """
-    packed = messages.encode(carry.Keys(tuple(chain)))
+    packed = pack(chain)
     try:
         if path.exists() and path.read_bytes() == packed:
             return False
@@ -72,7 +77,7 @@ def load(path: Path) -> tuple[Bundle, ...]:
         with path.open("rb") as stream:
             packed = stream.read(limits.MESSAGE_BYTES_MAX + 1)
     except OSError as exc:
-        raise InputError(f"{path}: cannot be read: {exc.strerror}") from exc
+        raise InputError(f"{path}: cannot be read: {exc.strerror}", hint="Look at the file's name and rights.") from exc
     try:
         return messages.decode(packed, carry.Keys).chain
     except PeerError as exc:

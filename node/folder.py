@@ -78,6 +78,11 @@ class Folder:
         return self.root / "keys"
 
     @property
+    def chain(self) -> Path:
+        """Chain of the node's keys, from the genesis on; no secret."""
+        return self.keys / "chain"
+
+    @property
     def tls(self) -> Path:
         """Certificate and key of the connection, PEM."""
         return self.root / "tls" / "node.pem"

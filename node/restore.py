@@ -46,7 +46,7 @@ def restore(
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     found = backup.read(file)
-    if not replace and _is_whole(place):
+    if not replace and is_whole(place):
         raise InputError(
             f"{place.root}: a whole store is here", hint="Use another --data folder; or --replace, which keeps it aside."
         )
@@ -67,7 +67,7 @@ def restore(
     }
 
 
-def _is_whole(place: Folder) -> bool:
+def is_whole(place: Folder) -> bool:
     """Tell whether the store in a folder is one that a node can work with."""
     if not place.store.exists():
         return False
@@ -108,7 +108,7 @@ def _put_in_place(place: Folder, file: Path, found: Backup, now: int) -> Path | 
         copying.check(draft)
         folders.sync_file(draft)
         faults.point("restore.drafted")
-        aside = _set_aside(place, now)
+        aside = set_aside(place, now)
         faults.point("restore.set_aside")
         draft.replace(place.store)
         folders.sync_folder(place.root)
@@ -125,7 +125,7 @@ def marks(now: int, size: int) -> dict[str, bytes | None]:
     return {RESTORED: packed, registrar.UNHEARD: packed}
 
 
-def _set_aside(place: Folder, now: int) -> Path | None:
+def set_aside(place: Folder, now: int) -> Path | None:
     """Give the store here another name, its WAL with it: a WAL beside another file would be taken for that file's."""
     aside = place.store.with_name(f"aside-{now}.sqlite3")
     moved = None

@@ -155,7 +155,7 @@ async def open_node(folder: Folder, clock: Clock, entropy: Entropy) -> Node:
     if not folder.store.exists():
         raise InputError(
             f"{folder.root}: joining was not finished, or the store is gone",
-            hint="Give the `join` command again; if a node lived here, `tongban restore FILE`.",
+            hint="Give the `join` command again; if a node lived here, `tongban restore FILE`; without a backup, `restore --without-store`.",
         )
     check_file(folder.store)
     store = await Database.open(folder.store)

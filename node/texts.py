@@ -142,6 +142,18 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
             "已恢复 {node} 到 {at} 的备份（{size} 条）。启动并同步后，上级会把之后的记录还回来",
             "{node} is restored to the backup of {at} ({size} entries). Start it and sync: the parent gives back what came after",
         ),
+        "restore.anew": (
+            "{node}（{name}，网络 {network}）以原密钥和空数据重新开始。请执行 run：上级和下级会各自还回留存的记录。丢失的数据文件里没有发出去的记录，谁也没有，请按纸质底单补录",
+            "{node} ({name}, network {network}) begins anew with its old key and an empty store. Start it with `run`: parent and children give back what they have. What had left the lost store for nobody is gone: take it in again from paper",
+        ),
+        "restore.anew_root": (
+            "根节点 {node}（{name}，网络 {network}）以原密钥和空数据重新开始。请执行 run：第一个下级联系上并还回规则之前，本机不发布任何规则",
+            "the root {node} ({name}, network {network}) begins anew with its old key and an empty store. Start it with `run`: it publishes no rule before a child has called and given the rules back",
+        ),
+        "vouch.done": (
+            "已写出 {file}。带到 {node} 的机器上执行 restore --without-store FILE；文件不含秘密",
+            "{file} is written. Bring it to the machine of {node} and give `restore --without-store FILE` there; it holds no secret",
+        ),
         "restore.aside": ("原数据文件保留为 {file}", "the old store is kept as {file}"),
         "scrub.mended": ("修复 {count} 处", "{count} places mended"),
         "verify.bad": ("核验发现 {count} 个问题", "{count} problems found"),

@@ -186,7 +186,11 @@ def _backup(value: Value, lang: str) -> str:
 
 
 def _restore(value: Value, lang: str) -> str:
-    lines = [t("restore.done", lang, node=value["node"], at=value["at"][_SHORT_TIME], size=value["size"])]
+    if value.get("without_store"):
+        key = "restore.anew" if value.get("parent") else "restore.anew_root"
+        lines = [t(key, lang, node=value["node"], name=value["name"], network=value["network"][:16])]
+    else:
+        lines = [t("restore.done", lang, node=value["node"], at=value["at"][_SHORT_TIME], size=value["size"])]
     if value.get("kept_aside"):
         lines.append(t("restore.aside", lang, file=value["kept_aside"]))
     return "\n".join(lines)
@@ -396,6 +400,7 @@ _SHOWN: Final[Mapping[str, Callable[[Value, str], str]]] = {
     "rebuild": _rebuild,
     "backup": _backup,
     "restore": _restore,
+    "vouch": lambda value, lang: t("vouch.done", lang, node=value["node"], file=value["file"]),
     "scrub": _scrub,
     "show": _show,
     "case.show": _show,

@@ -9,10 +9,12 @@ from typing import Final
 import click
 
 from node.cli import output
-from node.cli.options import Command, Settings, with_settings
+from node.cli.administration import Kept
+from node.cli.execute import execute, timed
+from node.cli.options import ADDRESS, NODE, Command, Settings, with_settings
 from node.cli.program import give
 from node.config import Config
-from node.folder import Folder
+from node.folder import Draft, Folder
 from node.system import SystemClock, SystemEntropy
 from protocol.errors import InputError
 
@@ -40,12 +42,18 @@ def backup(settings: Settings, target: Path, with_key: bool, passphrase_file: Pa
 
 
 @click.command("restore", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--replace", is_flag=True, help="替换 · also where a whole store is; it is kept aside")
+@click.option("--without-store", is_flag=True, help="无备份 · only the key is left: begin anew, be filled by the others; FILE is from `vouch`")
+@click.option("--parent", type=ADDRESS, metavar="H:P", help="上级地址 · where the parent answers, if config.toml is lost too")
 @PASSPHRASE
 @with_settings
-def restore(settings: Settings, file: Path, replace: bool, passphrase_file: Path | None) -> int:
+def restore(settings: Settings, file: Path | None, replace: bool, without_store: bool, parent: str | None, passphrase_file: Path | None) -> int:
     """恢复 · Put a backup in the place of a lost or damaged store; the node must not be running."""
+    if without_store:
+        return _begin_anew(settings, file, parent, replace=replace)
+    if file is None or parent is not None:
+        raise click.UsageError("Missing argument 'FILE'." if file is None else "--parent goes with --without-store.")
     from node import restore as restoring  # noqa: PLC0415 - a command that needs no store loads none
 
     folder = settings.folder
@@ -70,7 +78,43 @@ def scrub(settings: Settings) -> int:
     return give(settings, "scrub", _registered_with_settings)
 
 
-ALL: Final = (backup, restore, scrub)
+@click.command("vouch", cls=Command)
+@click.argument("node", type=NODE)
+@click.argument("file", type=click.Path(path_type=Path))
+@with_settings
+def vouch(settings: Settings, node: str, file: Path) -> int:
+    """作证 · Write a file for a node above or below that has lost its store, but not its key; no secret is in it."""
+    kept = Kept()
+    execute(settings, "vouch", {"node": node}, kept, _vouching)
+    (value,) = kept.values
+    with Draft(file.absolute()) as draft:
+        draft.write(bytes.fromhex(value["data"]))
+    printer = output.Printer(settings, "vouch")
+    printer.value({"node": value["node"], "file": str(file.absolute())})
+    return printer.finish()
+
+
+ALL: Final = (backup, restore, scrub, vouch)
+
+
+def _begin_anew(settings: Settings, file: Path | None, parent: str | None, *, replace: bool) -> int:
+    from node import anew  # noqa: PLC0415 - a command that needs no store loads none
+
+    folder = settings.folder
+    folder.create()
+    with folder.locked():
+        work = anew.begin_anew(folder, SystemClock(), SystemEntropy(), file=file, parent=parent, replace=replace)
+        found = timed(work, settings.timeout_s)
+    printer = output.Printer(settings, "restore")
+    printer.value(found)
+    return printer.finish()
+
+
+def _vouching(_: Config) -> Mapping[str, object]:
+    """Register the operation, where no node runs that has it."""
+    from node import anew as _anew  # noqa: F401, PLC0415 - registers
+
+    return {}
 
 
 def _registered(_: Config) -> Mapping[str, object]:
