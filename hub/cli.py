@@ -307,7 +307,12 @@ def _mark_feeds(node: Node) -> None:
     feeds.attach(node)
 
 
-prepared.append(_mark_feeds)
+def _know_evidence(_: Node) -> None:
+    """Register `evidence list` and `evidence export` where no node runs."""
+    from hub import evidence as _evidence  # noqa: F401, PLC0415 - see the top of this file
+
+
+prepared.extend((_mark_feeds, _know_evidence))
 
 
 def _registered(_: config.Config) -> dict[str, object]:

@@ -52,11 +52,11 @@ def packed(signed: Signed) -> bytes:
 
 
 def test_evidence_is_written_and_checked_offline(folder: Path, tmp_path: Path) -> None:
-    """List, export, check in a process without a node: exit 0 and a sentence that says whose key signed two histories."""
-    (row,) = give("evidence", "list", "--json", data=folder).rows
+    """List, export, check, each in a process of its own and without a node that runs: a sentence says whose key signed two histories."""
+    (row,) = run("evidence", "list", "--json", data=folder).rows
     assert (row["node"], row["sizes"]) == (ROOT_NODE, [1, 1])
     file = tmp_path / "proof.json"
-    assert give("evidence", "export", row["number"], file, data=folder).code == 0
+    assert run("evidence", "export", row["number"], file, data=folder).code == 0
     done = run("verify", "--evidence", file)
     assert done.code == 0
     assert f"证明成立：{ROOT_NODE}" in done.out.decode()
