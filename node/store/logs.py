@@ -556,6 +556,19 @@ def receipts_of(conn: Connection, log_id: int) -> list[tuple[str, int, int]]:
     return list(conn.execute("SELECT hub, size, at FROM receipts WHERE log = ? ORDER BY hub, size", (log_id,)))
 
 
+def receipted_by(conn: Connection, log_id: int, hub: str) -> int:
+    """Return up to which size a hub receipted a log in the incarnation in which it states receipts now; 0 = never.
+
+    What it receipted in an earlier one it may have lost: it was put back from an old copy since.
+    """
+    found = conn.execute(
+        "SELECT max(r.size) FROM receipts r JOIN entries e ON e.id = r.entry WHERE r.log = ?1 AND r.hub = ?2 AND e.log = "
+        "(SELECT e.log FROM receipts r JOIN entries e ON e.id = r.entry WHERE r.hub = ?2 ORDER BY r.at DESC, r.entry DESC LIMIT 1)",
+        (log_id, hub),
+    ).fetchone()
+    return int(found[0] or 0)
+
+
 def newest_receipts(conn: Connection, log_id: int) -> list[tuple[str, int, int, int]]:
     """Return (hub, size, received at, entry) of the newest receipt per hub for a log."""
     return list(

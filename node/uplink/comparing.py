@@ -111,7 +111,7 @@ class Comparing:
 
     def _receipted(self, conn: Connection, log_id: int) -> int:
         hub = self.line.session.hub if self.line.session is not None else ""
-        return max((size for one, size, _ in logs.receipts_of(conn, log_id) if one == hub), default=0)
+        return logs.receipted_by(conn, log_id, hub)
 
     async def _continue_from(self, head: messages.Head) -> None:
         """Look whether the parent's copy of our own log is ours; if they have parted, open a new incarnation."""

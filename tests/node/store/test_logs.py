@@ -102,6 +102,25 @@ async def test_checkpoints_are_found_by_index_and_size(city: Node) -> None:
     await city.write(lambda conn, _: check(conn))
 
 
+async def test_what_a_hub_receipted_before_it_lost_its_store_counts_no_more(city: Node) -> None:
+    """Receipts of a hub's earlier incarnation say nothing of what it holds now; those of another hub stand for themselves."""
+
+    def check(conn: Connection) -> None:
+        own = logs.find_log(conn, city.ledger.identity.log)
+        assert own is not None
+        before, now = (logs.create_log(conn, LogId(EAST, mark * 16), own.key) for mark in (b"a", b"b"))
+        first = logs.next_entry_id(conn)
+        logs.insert_entries(conn, [(first, before.id, 0, None, b"1", None), (first + 1, now.id, 0, None, b"2", None)])
+        logs.save_receipts(conn, [(own.id, EAST, 4, 20, first), (own.id, CITY, 3, 15, first)])
+        assert logs.receipted_by(conn, own.id, EAST) == 4
+        logs.save_receipts(conn, [(before.id, EAST, 1, 30, first + 1)])  # of another log, in the new incarnation
+        assert logs.receipted_by(conn, own.id, EAST) == 0
+        logs.save_receipts(conn, [(own.id, EAST, 2, 31, first + 1)])
+        assert [logs.receipted_by(conn, own.id, hub) for hub in (EAST, CITY, "650199000000")] == [2, 3, 0]
+
+    await city.write(lambda conn, _: check(conn))
+
+
 async def test_receipts_cursors_and_facts_about_the_store(city: Node) -> None:
     """Small tables give back what was put in; the newest value stands."""
 
