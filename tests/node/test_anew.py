@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from node import anew, chains, faults, registrar, setup
+from node import anew, chains, faults, registrar, rekeying, setup
 from node.folder import Folder, write_private
+from node.keyring import Keyring
 from node.node import Node
 from protocol.errors import InputError, NotFound, StoreError
+from protocol.log import Bundle
 from tests.node.building import (
     CITY,
     EAST,
@@ -163,15 +165,27 @@ async def test_a_beginning_cut_off_is_given_again(label: str, tmp_path: Path) ->
     await node.close()
 
 
+def _saved(path: Path, chain: Sequence[Bundle]) -> Path:
+    chains.save(path, chain)
+    return path
+
+
 async def test_the_chain_beside_the_key_follows_its_rotation(tmp_path: Path) -> None:
     """A running node writes it down at its start, and when its key has changed; a disk that refuses does not stop it."""
     _, east = await city_and_east(tmp_path)
     place = await left(tmp_path / "new", EAST_SEED)
     async with anew.keeping_chain(east, place):
         first = chains.load(place.chain)
-        changes = await east.write(lambda _conn, changes: changes)
-        assert not changes.rules
-    assert first[0].entries[0].raw
+        east.keyring = Keyring(place)
+        key = await rekeying.rotate(east)
+    assert chains.load(place.chain) != first
+    place.destroy_seed("signing")  # as when the parent has receipted what it signed
+    with pytest.raises(InputError, match="present key"):
+        await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=_saved(tmp_path / "old", first), parent="127.0.0.1:7")
+    await anew.begin_anew(place, CLOCK, SeededEntropy(8), parent="127.0.0.1:7")
+    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
+    assert (node.id, node.ledger.identity.key.public) == (EAST, key.public)
+    await node.close()
     place.chain.unlink()
     place.chain.mkdir()
     async with anew.keeping_chain(east, place):
@@ -218,6 +232,45 @@ def _close(city: Path, case: str) -> None:
     told(city, "case", "finish", case, "--officer", "1001")
 
 
+def _lost(data: Path) -> None:
+    """Take a store away, as a disk that died does; the key was put back from where it was kept."""
+    for file in data.glob("tongban.sqlite3*"):
+        file.unlink()
+    assert give("run", "--json", data=data).code == 2
+
+
+@pytest.mark.processes
+def test_a_root_whose_disk_is_gone_gets_its_rules_back(tmp_path: Path) -> None:
+    """Its own chain is the genesis alone: its child shows it who it is, gives all back, and no register number is given twice."""
+    city, district = tmp_path / "city", tmp_path / "district"
+    (tmp_path / "catalogue.toml").write_text(CATALOGUE, encoding="utf-8")
+    told(city, "init", "--division", CODES[0], "--name", "市", "--listen", address())
+    told(city, "catalogue", "publish", tmp_path / "catalogue.toml")
+    with running(city):
+        code = told(city, "invite", CODES[1], "--name", "区")["code"]
+        told(district, "join", code, "--listen", "127.0.0.1:0")
+        told(district, "officer", "add", "1001", "--name", "李四")
+        told(district, "sync")
+        first = _open(district, "王一")
+        told(district, "sync")
+        number = told(district, "status")["basis"]["number"]
+    _lost(city)
+    assert "根节点" in give("restore", "--without-store", data=city).out.decode()
+    told(city, "officer", "add", "1001", "--name", "张三")  # before any child was heard
+    with running(city):
+        told(district, "sync")
+        told(district, "sync")
+        assert [item["code"] for item in give("catalogue", "list", "--json", data=city).rows] == ["A-1"]
+        _close(city, first)
+        told(city, "invite", "650104000000", "--name", "另一个区")
+        told(district, "sync")
+        assert told(district, "case", "show", first)["state"] == "finished"
+        assert told(city, "status")["basis"] == told(district, "status")["basis"]
+        assert told(city, "status")["basis"]["number"] > number
+        for data in (city, district):
+            assert told(data, "verify")["problems"] == []
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_district_whose_disk_is_gone_is_whole_again(kept: bool, tmp_path: Path) -> None:
@@ -243,9 +296,7 @@ def test_a_district_whose_disk_is_gone_is_whole_again(kept: bool, tmp_path: Path
     with running(district):  # the city is away
         second = _open(village, "王二")
         told(village, "sync")
-    for file in district.glob("tongban.sqlite3*"):
-        file.unlink()
-    assert give("run", "--json", data=district).code == 2
+    _lost(district)
     args: tuple[object, ...] = ()
     if not kept:
         Folder(district).chain.unlink()

@@ -87,3 +87,19 @@ def test_scrub_says_whether_all_holds(city: Path) -> None:
     conn.close()
     done = give("scrub", "--json", data=city)
     assert (done.code, bool(done.value["problems"])) == (1, True)
+
+
+def test_a_node_with_a_key_alone_is_vouched_for_by_itself_or_another(city: Path, tmp_path: Path) -> None:
+    """A living store is not given up unasked, in words and by exit code; the options say what belongs together."""
+    done = give("vouch", "650100000000", tmp_path / "chain", "--json", data=city)
+    assert (done.code, done.value) == (0, {"node": "650100000000", "file": str(tmp_path / "chain")})
+    assert give("vouch", "650199000000", tmp_path / "none", "--json", data=city).error["code"] == "not_found"
+    assert not (tmp_path / "none").exists()
+    refused = give("restore", tmp_path / "chain", "--without-store", "--json", data=city)
+    assert (refused.code, "--replace" in refused.error["hint"]) == (2, True)
+    with Folder(city).locked():
+        assert give("restore", tmp_path / "chain", "--without-store", "--replace", data=city).code == 3
+    done = give("restore", tmp_path / "chain", "--without-store", "--replace", "--json", data=city)
+    assert (done.code, Path(done.value["kept_aside"]).exists()) == (0, True)
+    for wrong in (("restore",), ("restore", tmp_path / "chain", "--parent", "127.0.0.1:7")):
+        assert give(*wrong, "--json", data=city).code == 2
