@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ async def left(folder: Path, seed: int) -> Folder:
     return place
 
 
+@asynccontextmanager
+async def at_work(place: Folder) -> AsyncIterator[Node]:
+    """Open a node; it is closed also where a test fails."""
+    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
+    try:
+        yield node
+    finally:
+        await node.close()
+
+
 async def city_and_east(folder: Path) -> tuple[Node, Node]:
     city = await furnish(await found(folder / "city", seed=CITY_SEED))
     return city, await enrol(folder / "east", city, EAST, seed=EAST_SEED)
@@ -81,11 +91,10 @@ async def test_a_neighbours_file_and_the_key_are_enough(tmp_path: Path) -> None:
     place = await left(tmp_path / "new", EAST_SEED)
     done = await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=file, parent="127.0.0.1:7")
     assert (done["node"], done["parent"], done["kept_aside"]) == (EAST, CITY, None)
-    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
-    assert (node.id, node.parent, node.ledger.identity.network) == (EAST, CITY, city.ledger.identity.network)
-    assert node.ledger.identity.incarnation != east.ledger.identity.incarnation
-    assert (await ask(node, "verify"))["problems"] == []
-    await node.close()
+    async with at_work(place) as node:
+        assert (node.id, node.parent, node.ledger.identity.network) == (EAST, CITY, city.ledger.identity.network)
+        assert node.ledger.identity.incarnation != east.ledger.identity.incarnation
+        assert (await ask(node, "verify"))["problems"] == []
     assert b'parents = ["127.0.0.1:7"]' in place.config.read_bytes()
     place.store.unlink()
     await anew.begin_anew(place, CLOCK, SeededEntropy(9))  # this time nobody is needed
@@ -98,12 +107,11 @@ async def test_a_root_begins_anew_with_a_childs_file_and_numbers_nothing(tmp_pat
     file = await vouched(east, CITY, tmp_path / "file")
     place = await left(tmp_path / "new", CITY_SEED)
     await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=file)
-    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
-    assert (node.id, node.parent, number > 0) == (CITY, None, True)
-    await ask(node, "officer.add", id="7", name="李四")
-    await node.write(lambda conn, changes: registrar.take_in(node.ledger, conn, changes, CLOCK.wall_ms()))
-    assert node.rules.number == 0
-    await node.close()
+    async with at_work(place) as node:
+        assert (node.id, node.parent, number > 0) == (CITY, None, True)
+        await ask(node, "officer.add", id="7", name="李四")
+        await node.write(lambda conn, changes: registrar.take_in(node.ledger, conn, changes, CLOCK.wall_ms()))
+        assert node.rules.number == 0
 
 
 async def test_the_wrong_key_or_chain_is_named_and_nothing_is_made(tmp_path: Path) -> None:
@@ -160,9 +168,8 @@ async def test_a_beginning_cut_off_is_given_again(label: str, tmp_path: Path) ->
     with faults.hooked(faults.parse_trap(f"{label}:1:raise")), pytest.raises(StoreError):
         await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=file, parent="127.0.0.1:7")
     await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=file, parent="127.0.0.1:7")
-    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
-    assert node.id == EAST
-    await node.close()
+    async with at_work(place) as node:
+        assert node.id == EAST
 
 
 def _saved(path: Path, chain: Sequence[Bundle]) -> Path:
@@ -183,9 +190,8 @@ async def test_the_chain_beside_the_key_follows_its_rotation(tmp_path: Path) -> 
     with pytest.raises(InputError, match="present key"):
         await anew.begin_anew(place, CLOCK, SeededEntropy(8), file=_saved(tmp_path / "old", first), parent="127.0.0.1:7")
     await anew.begin_anew(place, CLOCK, SeededEntropy(8), parent="127.0.0.1:7")
-    node = await setup.open_node(place, CLOCK, SeededEntropy(8))
-    assert (node.id, node.ledger.identity.key.public) == (EAST, key.public)
-    await node.close()
+    async with at_work(place) as node:
+        assert (node.id, node.ledger.identity.key.public) == (EAST, key.public)
     place.chain.unlink()
     place.chain.mkdir()
     async with anew.keeping_chain(east, place):
