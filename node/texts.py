@@ -97,6 +97,10 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "clock.behind": ("本机时钟比上级慢 {span}，请核对两边时钟；照常受理", "this clock is {span} behind the parent's: set the wrong one; go on working"),
         "rules.stale": ("事项和权限是 {age}的，可能已有变化；照常受理", "rules are as of {age} and may have changed; go on working"),
         "rules.unknown": ("有 {count} 条规则本程序不认识，请升级程序", "{count} rules are unknown to this program: update it"),
+        "rules.waiting": (
+            "有 {count} 条规则待生效：先听取下级留存的规则，等待其联系；照常受理",
+            "{count} rules wait for their number: the children are heard first, in case they hold some that this root has lost; go on working",
+        ),
         "backup.last": ("最近一次备份：{age}", "the last backup was made {age}"),
         # --- the disk
         "disk.free": ("磁盘可用 {free} GB，数据 {store} MB", "{free} GB free on the disk, {store} MB of data"),
@@ -139,8 +143,8 @@ TEXTS: Final[Mapping[str, Pair]] = MappingProxyType(
         "backup.with_key": ("，含加密的私钥", ", with the private keys, sealed"),
         "backup.without_key": ("；不含私钥，请另行保管 keys/", "; without the private keys: keep keys/ elsewhere"),
         "restore.done": (
-            "已恢复 {node} 到 {at} 的备份（{size} 条）。启动并同步后，上级会把之后的记录还回来",
-            "{node} is restored to the backup of {at} ({size} entries). Start it and sync: the parent gives back what came after",
+            "已恢复 {node} 到 {at} 的备份（{size} 条）。启动并同步后，上级和下级会把留存的记录还回来",
+            "{node} is restored to the backup of {at} ({size} entries). Start it and sync: parent and children give back what they have",
         ),
         "restore.anew": (
             "{node}（{name}，网络 {network}）以原密钥和空数据重新开始。请执行 run：上级和下级会各自还回留存的记录。丢失的数据文件里没有发出去的记录，谁也没有，请按纸质底单补录",

@@ -293,6 +293,8 @@ def _upkeep(value: Value, lang: str) -> list[str]:
         lines.append(t("rules.stale", lang, age=_age(rules.get("age_s"), lang)))
     if rules.get("unknown"):
         lines.append(t("rules.unknown", lang, count=rules["unknown"]))
+    if rules.get("waiting") and not value.get("parent"):
+        lines.append(t("rules.waiting", lang, count=rules["waiting"]))
     if "backup_age_s" in value:
         lines.append(t("backup.last", lang, age=_age(value["backup_age_s"], lang)))
     return [*lines, *(_disk(disk, lang) if disk else [])]

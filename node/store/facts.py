@@ -67,6 +67,11 @@ def unregistered(conn: Connection, limit: int, bytes_max: int) -> list[tuple[byt
     return found
 
 
+def count_unregistered(conn: Connection) -> int:
+    """Return how many facts no register took in yet."""
+    return int(conn.execute("SELECT count(*) FROM facts WHERE number IS NULL").fetchone()[0])
+
+
 def unregistered_facts(conn: Connection) -> list[Fact]:
     """Return the facts that no register took in yet."""
     rows = conn.execute(_SELECT + "WHERE f.number IS NULL ORDER BY f.entry").fetchall()

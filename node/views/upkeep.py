@@ -9,7 +9,7 @@ from typing import Final
 
 from node import backup, pulse
 from node.node import Node
-from node.store import logs
+from node.store import facts, logs
 from node.store.database import Connection
 from node.views.common import Shown, time_text
 from protocol.log import decode_header
@@ -40,7 +40,10 @@ def _skew_s(node: Node, conn: Connection) -> float | None:
 
 
 def _rules(node: Node, conn: Connection, heard_ms: int | None) -> Shown:
-    """Return how old the rules held may be: at the root never; else since the parent, or a register, was heard last."""
+    """Return how old the rules held may be: at the root never; else since the parent, or a register, was heard last.
+
+    waiting: rules held that the root has not numbered yet. At the root itself: it was restored, or just started, and hears its children first.
+    """
     as_of = node.clock.wall_ms() if node.parent is None else max(heard_ms or 0, _registered_ms(conn))
     age_s = _age_s(node, as_of)
     return {
@@ -48,6 +51,7 @@ def _rules(node: Node, conn: Connection, heard_ms: int | None) -> Shown:
         "age_s": age_s,
         "stale": age_s > STALE_S,
         "unknown": sum(reason == UNKNOWN for reason in node.rules.voids.values()),
+        "waiting": facts.count_unregistered(conn),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from node import backup, faults, registrar, restore, setup
+from node.cli.answers import in_words
 from node.continuity import RESTORED
 from node.folder import Folder
 from node.node import Node
@@ -178,9 +179,13 @@ async def test_a_restored_root_that_does_not_run_numbers_nothing(place: Folder, 
         node = await at_work(place)
     assert node.ledger.identity.incarnation != before
     assert node.rules.number == number
+    shown = await ask(node, "status")
+    assert shown["rules"]["waiting"] == 3, "two calendars, and the admission"
+    assert "有 3 条规则待生效" in in_words("status", shown, "zh")
     now = node.clock.wall_ms()
     await node.write(lambda conn, changes: registrar.go_on(node.ledger, conn, changes, now))  # as `hub.restoring` does
     assert node.rules.number == number + 1
+    assert "待生效" not in in_words("status", await ask(node, "status"), "zh")
     (admitted,) = node.rules.admissions[node.id]
     assert (admitted.incarnation, [one for one, _ in admitted.sizes]) == (node.ledger.identity.incarnation, [before])
     await ask(node, "calendar.publish", calendar=calendar(4))

@@ -19,7 +19,7 @@ async def test_rules_age_with_the_parents_silence(tmp_path: Path) -> None:
     east.clock.at_ms = START_MS + 3 * HOUR_MS  # type: ignore[attr-defined] # the virtual clock
     shown = await ask(east, "status")
     assert shown["contact_age_s"] == 3 * 3_600
-    assert shown["rules"] == {"as_of": "2025-11-25T10:00:00.000+08:00", "age_s": 3 * 3_600, "stale": False, "unknown": 0}
+    assert shown["rules"] == {"as_of": "2025-11-25T10:00:00.000+08:00", "age_s": 3 * 3_600, "stale": False, "unknown": 0, "waiting": 0}
     assert "最近一次联系上级：3 小时前" in in_words("status", shown, "zh")
     assert "可能已有变化" not in in_words("status", shown, "zh")
     east.clock.at_ms = START_MS + STALE_S * 1_000 + 1_000  # type: ignore[attr-defined]
