@@ -9,7 +9,7 @@ A root numbers nothing before they did.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from node import folder as folders
 from node import logs as lines
 from node.folder import Folder, write_private
 from node.keyring import Keyring
-from node.ledger import Changes, Ledger
+from node.ledger import Changes
 from node.node import Node
 from node.office.desk import Act
 from node.ports import Clock, Entropy
@@ -199,22 +199,14 @@ def _keyed(node: Node) -> bytes:
 
 async def _vouch(node: Node, params: Mapping[str, Any], _: Act) -> dict[str, object]:
     target = operations.read_params("vouch", params, _target)
-    chain = await node.store.own(lambda conn: _leading_to(node.ledger, conn, target))
+    chain = await node.store.own(lambda conn: chains.chain_of(node.ledger, conn, target))
+    if not chain:
+        raise NotFound(f"node {target} is not known here", hint="Ask its parent, or a node below it.")
     return {"node": target, "data": chains.pack(chain).hex()}
 
 
 def _target(fields: Fields) -> str:
     return fields.text("node")
-
-
-def _leading_to(ledger: Ledger, conn: Connection, target: str) -> Sequence[Bundle]:
-    """Return a chain that holds the keys of a node: down to it, or through it down to this one."""
-    own = ledger.identity.node
-    above = target in ledger.rules.now.ancestors(own)
-    chain = chains.chain_of(ledger, conn, own if above else target)
-    if not chain:
-        raise NotFound(f"node {target} is not known here", hint="Ask its parent, or a node below it.")
-    return chain
 
 
 operations.register("vouch", _vouch)
