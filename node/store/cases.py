@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from node.store.database import Connection, insert_rows, marks
 
@@ -98,12 +99,18 @@ def waiting_ids(conn: Connection, limit: int = -1, after: int = 0) -> list[int]:
     return [row[0] for row in found]
 
 
+TASK: Final = b"\xa4task"  # the type, as a header spells it
+
+
 def ids_of_author(conn: Connection, node: str, *, simple_too: bool) -> list[int]:
-    """Return the cases in which a node stated something; without those that are one plain line, if so asked."""
+    """Return the cases in which a node stated something; without those that are one plain line, if so asked.
+
+    A plain line in which it answered a task is always among them: the row keeps that answer's place in its author's order.
+    """
     rows = conn.execute(
         "SELECT DISTINCT c.id FROM logs l JOIN entries e ON e.log = l.id JOIN cases c ON c.id = e.case_id "
-        "WHERE l.node = ? AND (? OR c.simple = 0) ORDER BY c.id",
-        (node, simple_too),
+        "WHERE l.node = ? AND (? OR c.simple = 0 OR instr(e.raw, ?)) ORDER BY c.id",
+        (node, simple_too, TASK),
     )
     return [row[0] for row in rows]
 

@@ -98,3 +98,14 @@ def test_clearing_keeps_only_who_the_case_is(conn: Connection) -> None:
         (3, "waiting", None),
     ]
     assert cases.search(conn, Filter(grams=query_phrase("王"))) == []
+
+
+def test_cases_of_an_author_in_which_its_order_may_count(conn: Connection) -> None:
+    """Those that are no plain line, and plain lines in which it answered a task: the row keeps that answer's place."""
+    conn.execute("UPDATE cases SET simple = 1 WHERE id < 3")
+    conn.execute("INSERT INTO logs (id, node, incarnation, key, size, peaks, root) VALUES (1, 'n', ?, x'00', 4, x'', x'')", (b"i" * 16,))
+    raws = [(1, b"\xa4note"), (2, b"\xa4task"), (3, b"\xa4note")]
+    conn.executemany("INSERT INTO entries (log, idx, case_id, raw) VALUES (1, ?1, ?1, ?2)", raws)
+    assert cases.ids_of_author(conn, "n", simple_too=False) == [2, 3]
+    assert cases.ids_of_author(conn, "n", simple_too=True) == [1, 2, 3]
+    assert cases.ids_of_author(conn, "m", simple_too=True) == []
