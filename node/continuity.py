@@ -95,7 +95,9 @@ def reincarnate(ledger: Ledger, conn: Connection, changes: Changes, common: int,
         "program": PROGRAM,
     }
     ledger.append(conn, [Draft("log.open", now_ms, fields)], changes)
+    moved = logs.cases_behind(conn, old.id, common)
     _move(conn, old, ledger.own_row(conn), common)
+    ledger.tell_again(conn, changes, moved)
     _cover(ledger, conn, old, common)
     faults.point("continuity.restated")
     changes.logs |= {old.id, ledger.own_row(conn).id}

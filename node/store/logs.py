@@ -250,6 +250,14 @@ def run_end(conn: Connection, log_id: int, start: int, end: int, bytes_max: int)
     return end
 
 
+def cases_behind(conn: Connection, log_id: int, start: int) -> list[int]:
+    """Return the cases of which a log holds entries from an index on."""
+    rows = conn.execute(
+        "SELECT DISTINCT case_id FROM entries WHERE log = ? AND idx >= ? AND case_id IS NOT NULL ORDER BY case_id", (log_id, start)
+    )
+    return [row[0] for row in rows]
+
+
 def branches(conn: Connection, log: LogId) -> list[LogRow]:
     """Return the rival branches of a log, in the order in which they were met."""
     rows = conn.execute(

@@ -33,6 +33,13 @@ def test_a_seed_breaks_no_promise(size: str, seed: int) -> None:
     assert found.cases > 0
 
 
+@pytest.mark.parametrize("seed", [10, 40, 211])
+def test_what_a_seed_found_stays_mended(seed: int) -> None:
+    """10: entries of a restored root at a new place are told again; 40: a plain line with a task is folded again when a new log is
+    admitted; 211: what a hub receipted before it lost its store counts no more."""
+    assert told("small", seed).cases > 0
+
+
 def test_the_full_size_is_a_city() -> None:
     """A seed of the full size is a network of twenty nodes and more on four tiers, two days and two hundred cases."""
     found, size = told("full", WHOLE), swarm.FULL
