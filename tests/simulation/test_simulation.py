@@ -35,11 +35,9 @@ def test_a_seed_breaks_no_promise(size: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [10, 40, 211])
 def test_what_a_seed_found_stays_mended(seed: int) -> None:
-    """Seeds that failed once pass.
-
-    10: entries of a restored root at a new place are told again; 40: a plain line with a task is folded again when a new log is
-    admitted; 211: what a hub receipted before it lost its store counts no more.
-    """
+    """What a seed found once is found no more."""
+    # 10: entries of a restored root at a new place are told again. 40: a plain line with a task is folded again when a new log is
+    # admitted. 211: what a hub receipted before it lost its store counts no more.
     assert told("small", seed).cases > 0
 
 
